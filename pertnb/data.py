@@ -8,7 +8,7 @@ __all__ = ['Batch', 'KANG18_URL', 'studies', 'InputError', 'listed', 'must_have'
            'kang18', 'example']
 
 # %% ../nbs/00_data.ipynb #f18b3192
-import os
+import os, warnings
 from collections import namedtuple
 from difflib import get_close_matches
 from importlib.resources import files
@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from fastcore.basics import patch
 
 # %% ../nbs/00_data.ipynb #8bb06e90
 class InputError(ValueError):
@@ -64,10 +65,12 @@ def read_h5ad(path # A `.h5ad` file
     path = Path(path).expanduser()
     if not path.exists(): raise InputError(f'There is no file {path}.')
     if path.is_dir() or not h5py.is_hdf5(path): raise InputError(f'{path} is not an h5ad (HDF5) file, or not a whole one.')
-    try: return ad.read_h5ad(path)
-    except MemoryError: raise
-    except Exception as e:
-        raise InputError(f'{path} cannot be read as an h5ad; it may be cut short: {str(e).splitlines()[0]}') from e
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', '.*names are not unique') # `PertData` refuses them
+        try: return ad.read_h5ad(path)
+        except MemoryError: raise
+        except Exception as e:
+            raise InputError(f'{path} cannot be read as an h5ad; it may be cut short: {str(e).splitlines()[0]}') from e
 
 # %% ../nbs/00_data.ipynb #f3411e11
 class Conditions:
@@ -158,8 +161,6 @@ class PertData:
         self.size = _sizes(adata.obs, size_key, self.values) if self.kind=='counts' else None
 
 # %% ../nbs/00_data.ipynb #8e53afd0
-from fastcore.basics import patch
-
 @patch
 def __repr__(self:PertData):
     "What was established about these cells"

@@ -1,0 +1,139 @@
+"The command, as a user meets it: what it writes, and how it refuses."
+import subprocess, sys
+from pathlib import Path
+import anndata as ad
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse as sp
+from click.testing import CliRunner
+from pertnb.data import demo
+from pertnb.speedrun import main
+
+keys = ['--condition-key', 'condition', '--cell-type-key', 'cell_type', '--target', 'IFNB']
+quick = ['--epochs', '2', '--n-genes', '100', '--embedding', 'pca']
+
+def study(**kw):
+    a = demo(800, **kw)
+    del a.varm['true_mean'], a.uns['demo']
+    return a
+
+def dense(a, change):
+    a.X = a.X.toarray(); change(a.X)
+    return a
+
+def put(value):
+    def f(X): X[3,7] = value
+    return f
+
+def no_counts(X): X[5] = 0
+
+def names(a, axis, new):
+    n = list(getattr(a, axis)); n[1] = new(n); setattr(a, axis, n)
+    return a
+
+def only(a, **kw):
+    for k,v in kw.items(): a = a[a.obs[k].isin(v)]
+    return a.copy()
+
+def rare(a): return a[~((a.obs.condition=='drugA') & (np.arange(a.n_obs)>20))].copy()
+def unlabelled(a):
+    a.obs['condition'] = a.obs.condition.astype(object); a.obs.iloc[3, 0] = np.nan
+    return a
+def logged(a):
+    a.X = a.X.log1p()
+    return a
+
+# what is wrong: (how to make it, further arguments, a word that the message must hold)
+broken = {
+    'missing key':           (lambda a: a, ['--condition-key', 'conditions'], "'condition'"),
+    'missing cell type key': (lambda a: a, ['--cell-type-key', 'celltype'], "'cell_type'"),
+    'no key given':          (lambda a: a, None, 'condition'),
+    'absent control':        (lambda a: a, ['--control', 'ctrl'], "'control'"),
+    'absent target':         (lambda a: a, ['--target', 'IFN'], "'IFNB'"),
+    'absent layer':          (lambda a: a, ['--layer', 'counts'], 'layer'),
+    'absent holdout':        (lambda a: a, ['--holdout', 'CD14'], "'CD14 Mono'"),
+    'unknown likelihood':    (lambda a: a, ['--likelihood', 'zinb'], 'gaussian'),
+    'NaN':                   (lambda a: dense(a, put(np.nan)), [], 'NaN'),
+    'infinite':              (lambda a: dense(a, put(np.inf)), [], 'infinite'),
+    'negative':              (lambda a: dense(a, put(-1)), [], 'negative'),
+    'not integers':          (lambda a: dense(a, put(99.5)), [], 'non-integers'),
+    'log values for nb':     (logged, [], 'counts'),
+    'empty cell':            (lambda a: dense(a, no_counts), [], 'no counts'),
+    'no genes':              (lambda a: a[:, :0].copy(), [], 'empty'),
+    'no cells':              (lambda a: a[:0].copy(), [], 'empty'),
+    'gene twice':            (lambda a: names(a, 'var_names', lambda n: n[0]), [], 'Duplicate gene'),
+    'cell twice':            (lambda a: names(a, 'obs_names', lambda n: n[0]), [], 'Duplicate cell'),
+    'rare condition':        (rare, [], 'fewer than 10'),
+    'unlabelled cell':       (unlabelled, [], 'no condition'),
+    'one type, held out':    (lambda a: only(a, cell_type=['B']), ['--holdout', 'B'], 'only one cell type'),
+    'only controls':         (lambda a: only(a, condition=['control']), [], 'no perturbation'),
+}
+
+def refused(args, word, tmp_path):
+    "One line, exit code 1, nothing written"
+    before = sorted(tmp_path.iterdir())
+    res = CliRunner().invoke(main, ['run', *map(str, args), '--out', str(tmp_path/'out')])
+    assert res.exit_code == 1 and res.output.startswith('Error: '), res.output
+    assert res.output.count('\n') == 1 and word in res.output, res.output
+    assert sorted(tmp_path.iterdir()) == before
+
+@pytest.mark.parametrize('what', broken)
+@pytest.mark.filterwarnings('ignore')
+def test_bad_input_is_refused_in_one_line(what, tmp_path):
+    make, more, word = broken[what]
+    make(study()).write_h5ad(tmp_path/'bad.h5ad')
+    refused([tmp_path/'bad.h5ad', *([] if more is None else [*keys, *quick, *more])], word, tmp_path)
+
+def test_bad_files_are_refused_in_one_line(tmp_path):
+    (tmp_path/'text.h5ad').write_text('no cells here')
+    study().write_h5ad(tmp_path/'whole.h5ad')
+    raw = (tmp_path/'whole.h5ad').read_bytes()
+    (tmp_path/'cut.h5ad').write_bytes(raw[:len(raw)*2//3])
+    refused([tmp_path/'absent.h5ad', *keys], 'no file', tmp_path)
+    refused([tmp_path/'text.h5ad', *keys], 'not an h5ad', tmp_path)
+    refused([tmp_path/'cut.h5ad', *keys], 'cut.h5ad', tmp_path)
+
+def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
+    study().write_h5ad(tmp_path/'my.h5ad')
+    out = tmp_path/'out'
+    def call(*more): return subprocess.run([Path(sys.executable).parent/'pertnb', 'run', str(tmp_path/'my.h5ad'), *keys, *quick, '--out', str(out), *more],
+                                           capture_output=True, text=True)
+    first = call()
+    assert first.returncode == 0, first.stderr
+    assert first.stderr == '' # quiet when nobody is looking
+    assert 'mode B' in first.stdout and 'latent dimensions are active' in first.stdout
+    assert {o.name for o in out.iterdir()} >= {'predictions.h5ad','real.h5ad','scoreboard.csv','three_panel.png','three_panel.svg','history.csv','model'}
+    board = pd.read_csv(out/'scoreboard.csv')
+    assert list(board.columns) == ['prediction','cell_type','metric','value']
+    assert set(board.prediction) == {'mode A','mode B','control','mean shift','ceiling'}
+    pred, real = ad.read_h5ad(out/'predictions.h5ad'), ad.read_h5ad(out/'real.h5ad')
+    assert set(pred.obs['mode']) == {'A','B'} and set(pred.obs.condition) == {'IFNB'} and set(real.obs.condition) == {'control','IFNB'}
+    assert list(pred.var_names) == list(real.var_names) and pred.layers['counts'].dtype.kind == 'i'
+    size = pred.obs.library_size.to_numpy()[:,None]
+    assert np.allclose(pred.X.toarray(), np.log1p(pred.layers['counts'].toarray()/size*1e4), atol=1e-4)
+    stamp = (out/'scoreboard.csv').stat().st_mtime_ns
+    again = call()
+    assert again.returncode == 1 and 'force' in again.stderr and (out/'scoreboard.csv').stat().st_mtime_ns == stamp
+    assert call('--force', '--seed', '1').returncode == 0 and (out/'scoreboard.csv').stat().st_mtime_ns != stamp
+    assert sorted(o.name for o in tmp_path.iterdir()) == ['my.h5ad','out']
+
+def test_somebody_elses_folder_is_never_replaced(tmp_path):
+    (tmp_path/'out').mkdir(); (tmp_path/'out'/'thesis.txt').write_text('years of work')
+    refused(['demo', '--force'], 'not a folder written by pertnb', tmp_path)
+    assert (tmp_path/'out'/'thesis.txt').exists()
+
+def test_log_values_and_pairs(tmp_path):
+    a = study()
+    per = sp.diags(1e4/a.obs.total_counts.to_numpy())
+    a.X = sp.csr_matrix(per @ a.X).log1p().astype(np.float32)
+    a.write_h5ad(tmp_path/'log.h5ad')
+    args = ['run', str(tmp_path/'log.h5ad'), '--condition-key', 'condition', '--target', 'IFNB+drugA', '--likelihood', 'gaussian', *quick, '--out', str(tmp_path/'out')]
+    res = CliRunner().invoke(main, args)
+    assert res.exit_code == 0, res.output
+    pred = ad.read_h5ad(tmp_path/'out'/'predictions.h5ad')
+    assert 'counts' not in pred.layers and set(pred.obs.condition) == {'IFNB+drugA'} and pred.X.min() >= 0
+
+def test_version_and_help():
+    assert 'version' in CliRunner().invoke(main, ['--version']).output
+    assert '--holdout' in CliRunner().invoke(main, ['run', '--help']).output
