@@ -14,8 +14,8 @@ import anndata as ad
 import click
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from fastcore.docments import docments
-from fastcore.meta import delegates
 
 from .data import *
 from .model import *
@@ -78,8 +78,6 @@ class Run:
                 f'{board}<p>{self.diagnosis}</p>')
 
 # %% ../nbs/07_speedrun.ipynb #501bd688
-from fastcore.basics import patch
-
 @patch
 def write(self:Run, folder):
     "Every part as a file in an existing folder"
@@ -120,9 +118,10 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
     "Predict perturbed cells from control cells and score the prediction on held-out cells"
     settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData')
     import matplotlib.pyplot as plt
-    must_have(embedding, ('umap','pca'), 'embedding'); must_have(likelihood, ('nb','gaussian'), 'likelihood')
+    must_have(embedding, ('umap','pca'), 'embedding')
     cells = open_study(data, condition_key, control, cell_type_key, layer, size_key)
-    if data=='demo' and target is None: target = 'IFNB'
+    check_likelihood(likelihood, cells)
+    if isinstance(data, str) and data=='demo' and target is None: target = 'IFNB'
     target = choose_target(cells, target)
     test = choose_test(cells, target, holdout, seed)
     train = cells[~test].to_genes(choose_genes(cells[~test], n_genes))
