@@ -10,7 +10,6 @@ import numpy as np, pandas as pd
 from pertnb.data import *
 from pertnb.generation import *
 from pertnb.metrics import *
-from pertnb.metrics import _dense
 from pertnb.speedrun import *
 
 p = argparse.ArgumentParser(); p.add_argument('--seeds', type=int, default=3)
@@ -22,8 +21,8 @@ def decoder_mean_r(run):
     "r of the decoder's mean for the same control cells, an expectation and no prediction of cells"
     ctrl = run.real.obs[keys['condition_key']]==keys['control']
     study = PertData(path, 'condition', cell_type_key='cell_type')
-    mean = _dense(expected_expression(run.model, study[np.isin(study.cells, run.real.obs_names[ctrl])], 'IFNB'))
-    X = _dense(run.real)
+    mean = dense(expected_expression(run.model, study[np.isin(study.cells, run.real.obs_names[ctrl])], 'IFNB'))
+    X = dense(run.real)
     return shift_r(mean, X[~ctrl.to_numpy()], X[ctrl.to_numpy()])
 
 rows = []

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Batch', 'KANG18_URL', 'studies', 'InputError', 'listed', 'must_have', 'value_kind', 'read_h5ad', 'Conditions',
-           'log_normalise', 'PertData', 'choose_genes', 'split_cells', 'split_cell_type', 'demo', 'demo_true_shift',
-           'kang18', 'example']
+           'log_normalise', 'PertData', 'dense', 'choose_genes', 'split_cells', 'split_cell_type', 'demo',
+           'demo_true_shift', 'kang18', 'example']
 
 # %% ../nbs/00_data.ipynb #f18b3192
 import os, warnings
@@ -223,6 +223,11 @@ def to_adata(self:PertData) -> ad.AnnData:
         res.layers['counts'] = sp.csr_matrix(self.values)
         res.obs['library_size'] = self.size
     return res
+
+def dense(adata # Cells, `X` sparse or dense
+         ) -> np.ndarray:
+    "`X` as a dense array, cells × genes"
+    return adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X)
 
 # %% ../nbs/00_data.ipynb #b771e7d6
 Batch = namedtuple('Batch', 'x c y s', defaults=(None, None))

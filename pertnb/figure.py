@@ -14,7 +14,6 @@ import pandas as pd
 
 from .data import *
 from .metrics import *
-from .metrics import _dense
 
 # %% ../nbs/06_figure.ipynb #957b7ff6
 style = { # prediction: colour, marker
@@ -118,7 +117,7 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
     import matplotlib.pyplot as plt
     fig, axes = plt.subplots(1, 3, figsize=(11,3.6), layout='constrained')
     pert = (real.obs[condition_key]!=control).to_numpy()
-    X, pred = _dense(real), _dense(predictions[show])
+    X, pred = dense(real), dense(predictions[show])
     true = pd.Series(mean_shift(X[pert], X[~pert]), index=real.var_names)
     label = str(real.obs[condition_key][pert].iloc[0])
     shift_scatter(true, mean_shift(pred, X[~pert]), axes[0])

@@ -106,8 +106,6 @@ def ceiling(real, control,  # Cells × genes
     return float(np.mean(res))
 
 # %% ../nbs/05_metrics.ipynb #ec3ada6a
-def _dense(a): return a.X.toarray() if sp.issparse(a.X) else np.asarray(a.X)
-
 def _groups(real, target_mask, types, min_cells):
     "`all`, and each cell type with enough perturbed and control cells"
     yield 'all', np.ones(real.n_obs, bool)
@@ -126,7 +124,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
               ) -> pd.DataFrame:       # Columns prediction, cell_type, metric, value
     "Every metric for every prediction, and the ceiling, over all cells and per cell type"
     pert, types = (real.obs[condition_key]!=control).to_numpy(), None if cell_type_key is None else real.obs[cell_type_key].astype(str).to_numpy()
-    X, rows = _dense(real), []
+    X, rows = dense(real), []
     for p in predictions.values():
         if list(p.var_names)!=list(real.var_names): raise InputError('Predictions and real cells must have the same genes in the same order.')
     for name,m in _groups(real, pert, types, min_cells):
@@ -134,8 +132,8 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
         only = types is not None and set(types[pert])=={name}
         for k,p in predictions.items():
             typed = cell_type_key in p.obs and p.obs[cell_type_key].notna().all()
-            if name=='all' or (only and not typed): cells = _dense(p)
-            elif typed and (at := (p.obs[cell_type_key].astype(str)==name).to_numpy()).any(): cells = _dense(p[at])
+            if name=='all' or (only and not typed): cells = dense(p)
+            elif typed and (at := (p.obs[cell_type_key].astype(str)==name).to_numpy()).any(): cells = dense(p[at])
             else: continue
             rows += [(k, name, f, metrics[f](cells, r, c)) for f in metrics]
         rows += [('ceiling', name, f, ceiling(r, c, metrics[f], seed=seed)) for f in metrics]

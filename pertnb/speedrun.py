@@ -23,7 +23,6 @@ from .elbo import *
 from .training import *
 from .generation import *
 from .metrics import *
-from .metrics import _dense
 from .figure import *
 
 # %% ../nbs/07_speedrun.ipynb #ff827773

@@ -148,7 +148,10 @@ def whole_folder(path,                # The folder to make
         (aside/'new').mkdir()
         yield aside/'new'
         if path.exists(): path.rename(aside/'old')
-        (aside/'new').rename(path)
+        try: (aside/'new').rename(path)
+        except OSError:
+            if (aside/'old').exists(): (aside/'old').rename(path) # what was there comes back
+            raise
     finally: shutil.rmtree(aside, ignore_errors=True)
 
 # %% ../nbs/03_training.ipynb #5d29856e
