@@ -274,7 +274,7 @@ def split_cells(data:PertData,
     "Hold out cells at random within each condition and cell type"
     rng, test = np.random.default_rng(seed), np.zeros(len(data), bool)
     group = data.condition if data.cell_type is None else pd.Series(data.condition).str.cat(data.cell_type, sep='\0')
-    for idx in pd.Series(range(len(data))).groupby(np.asarray(group)): 
+    for idx in pd.Series(range(len(data))).groupby(np.asarray(group)):
         cells = rng.permutation(idx[1].to_numpy())
         test[cells[:round(frac*len(cells))]] = True
     return test
@@ -353,13 +353,19 @@ def demo_true_shift(adata,                # What `demo` returned
 # %% ../nbs/00_data.ipynb #13bdcebe
 KANG18_URL = 'https://exampledata.scverse.org/pertpy/kang_2018.h5ad'
 
+def _local_kang18():
+    "The study's file in the folder that `PERTNB_DATA` names, if it is there: the full one before the subset"
+    if 'PERTNB_DATA' not in os.environ: return None
+    paths = [Path(os.environ['PERTNB_DATA'])/o for o in ('kang_2018.h5ad','kang18_ifnb_2800.h5ad')]
+    return next((o for o in paths if o.exists()), None)
+
 def kang18(url:str=KANG18_URL, # Where to get it
            cache=None          # Folder to keep it in; the user's cache folder by default
           ) -> ad.AnnData:     # Counts in `X`; obs `condition` (`control`, `IFNB`) and `cell_type`
     "Blood cells with and without interferon beta (Kang et al. 2018, GSE96583)"
     import pooch
-    local = [p for o in ('kang_2018.h5ad','kang18_ifnb_2800.h5ad') if 'PERTNB_DATA' in os.environ and (p := Path(os.environ['PERTNB_DATA'])/o).exists()]
-    try: path = local[0] if local else pooch.retrieve(url, None, Path(url).name, cache or pooch.os_cache('pertnb'), progressbar=True)
+    local = _local_kang18()
+    try: path = local if local else pooch.retrieve(url, None, Path(url).name, cache or pooch.os_cache('pertnb'), progressbar=True)
     except Exception as e: # requests' errors have no common base with the file system's
         raise InputError(f'The Kang study could not be downloaded from {url} ({type(e).__name__}). Try again, put kang_2018.h5ad '
                          f'into a folder and name that in PERTNB_DATA, or use the simulated study: demo.') from e
@@ -377,7 +383,6 @@ studies = { # name: how to get the cells, and what their columns are called
 
 def example(): # → PertData, name of the study
     "Kang's cells if `PERTNB_DATA` has them, else the demo"
-    folder = Path(os.environ.get('PERTNB_DATA', '.'))
-    name = 'kang18' if any((folder/o).exists() for o in ('kang_2018.h5ad','kang18_ifnb_2800.h5ad')) else 'demo'
+    name = 'kang18' if _local_kang18() else 'demo'
     get, keys = studies[name]
     return PertData(get(), **keys), name

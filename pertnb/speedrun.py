@@ -125,7 +125,6 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
             ) -> Run:
     "Predict perturbed cells from control cells and score the prediction on held-out cells"
     settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData')
-    import matplotlib.pyplot as plt
     must_have(embedding, ('umap','pca'), 'embedding')
     cells = open_study(data, condition_key, control, cell_type_key, layer, size_key)
     check_likelihood(likelihood, cells)
@@ -142,6 +141,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
     adata, keys = real.to_adata(), cells.keys
     board = scoreboard(predictions|baselines, adata, keys['condition_key'], keys['control'], keys['cell_type_key'], seed=seed)
     fig, _ = three_panel(predictions, adata, board, keys['condition_key'], keys['control'], method=embedding, seed=seed)
+    import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
     both = ad.concat(predictions.values())
     both.obs = both.obs.astype({o: 'category' for o in ('mode', keys['cell_type_key']) if o in both.obs})

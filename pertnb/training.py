@@ -7,7 +7,7 @@ __all__ = ['progress_bar', 'TrainingError', 'check_finite', 'elbo_terms', 'held_
            'whole_folder', 'save_model', 'load_model']
 
 # %% ../nbs/03_training.ipynb #35832f0a
-import contextlib, json, os, shutil, sys, tempfile
+import contextlib, json, shutil, sys, tempfile
 from copy import deepcopy
 from pathlib import Path
 
