@@ -147,6 +147,7 @@ class PertData:
         self.genes, self.cells = _unique(adata.var_names, 'gene'), _unique(adata.obs_names, 'cell')
         self.condition = _labels(adata.obs, condition_key, 'condition')
         self.cell_type = None if cell_type_key is None else _labels(adata.obs, cell_type_key, 'cell type')
+        self.type_code = np.zeros(len(self.cells), int) if self.cell_type is None else np.unique(self.cell_type, return_inverse=True)[1]
         must_have(control, sorted(set(self.condition)), 'control label')
         n = pd.Series(self.condition).value_counts()
         if min_cells and len(n)<2: raise InputError(f'obs[{condition_key!r}] holds only {control!r}: there is no perturbation to learn.')
@@ -189,7 +190,7 @@ def __getitem__(self:PertData,
     "The same study with fewer cells"
     new = object.__new__(PertData)
     new.__dict__.update(self.__dict__)
-    for k in ('cells','condition','cell_type','values','size'):
+    for k in ('cells','condition','cell_type','type_code','values','size'):
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new
 
@@ -230,8 +231,8 @@ def dense(adata # Cells, `X` sparse or dense
     return adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X)
 
 # %% ../nbs/00_data.ipynb #b771e7d6
-Batch = namedtuple('Batch', 'x c y s', defaults=(None, None))
-Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts (B, G) and s: library sizes (B, 1), both None for log-normalised data"
+Batch = namedtuple('Batch', 'x c y s t', defaults=(None, None, None))
+Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts (B, G) and s: library sizes (B, 1), both None for log-normalised data; t: number of the cell type (B,)"
 
 @patch
 def batch(self:PertData,
@@ -239,9 +240,10 @@ def batch(self:PertData,
          ) -> Batch:
     "Those cells as dense tensors"
     v, c = torch.from_numpy(self.values[idx].toarray()), torch.from_numpy(self.conditions(self.condition[idx]))
-    if self.kind!='counts': return Batch(v, c)
+    t = torch.from_numpy(self.type_code[idx])
+    if self.kind!='counts': return Batch(v, c, t=t)
     s = torch.from_numpy(self.size[idx])[:,None]
-    return Batch(torch.log1p(v*(1e4/s)), c, v, s)
+    return Batch(torch.log1p(v*(1e4/s)), c, v, s, t)
 
 @patch
 def batches(self:PertData,

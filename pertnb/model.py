@@ -92,7 +92,7 @@ class CVAE(nn.Module):
                  likelihood:str='nb',    # `'nb'` on counts, `'gaussian'` on log-normalised values
                  n_latent:int=10,        # d, the dimension of z
                  n_hidden:int=128,       # Units per hidden layer
-                 n_layers:int=2,         # Hidden layers in each network
+                 n_layers:int=1,         # Hidden layers in each network
                  dropout:float=0.):      # Dropout in both networks
         super().__init__()
         must_have(likelihood, ('nb','gaussian'), 'likelihood')

@@ -42,11 +42,11 @@ def check_finite(loss, model, b, lr, where):
 
 # %% ../nbs/03_training.ipynb #8cdaaec0
 def elbo_terms(model:CVAE, b:Batch):
-    "log p(x|z,c) per entry (B, G) and price per dimension (B, d), for one sample of z"
+    "log p(x|z,c) per entry (B, G), price per dimension (B, d) and the posterior's mean (B, d), for one sample of z"
     mu, logvar = model.encode(b.x, b.c)                  # encode
     z = reparameterise(mu, logvar)                       # sample
     p = model.decode(z, b.c, b.s)                        # decode
-    return p.log_prob(model.observed(b)), kl(mu, logvar)
+    return p.log_prob(model.observed(b)), kl(mu, logvar), mu
 
 @torch.no_grad()
 def held_out_elbo(model:CVAE, val, beta=1., seed=0):
@@ -55,7 +55,7 @@ def held_out_elbo(model:CVAE, val, beta=1., seed=0):
     model.eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        res = sum(elbo(*elbo_terms(model, b), beta).item()*len(b.x) for b in val.batches(512))/len(val)
+        res = sum(elbo(*elbo_terms(model, b)[:2], beta).item()*len(b.x) for b in val.batches(512))/len(val)
     model.train()
     return res
 
@@ -66,7 +66,7 @@ class Best:
 
     def __call__(self, score, epoch, model) -> bool:
         "Note an epoch's score; True when there has been no better one for `patience` epochs after `start`"
-        if not score<=self.score: self.score, self.epoch, self.state = score, epoch, deepcopy(model.state_dict())
+        if score>self.score: self.score, self.epoch, self.state = score, epoch, deepcopy(model.state_dict())
         return epoch-max(self.epoch, self.start)>=self.patience
 
 def _two_parts(train, frac, seed):
@@ -81,7 +81,7 @@ def fit(train:PertData,          # Training cells with the genes to model
         likelihood:str='nb',     # 'nb' on counts, 'gaussian' on log-normalised values
         n_latent:int=10,         # d, dimension of z
         n_hidden:int=128,        # Units per hidden layer
-        n_layers:int=2,          # Hidden layers in encoder and decoder
+        n_layers:int=1,          # Hidden layers in encoder and decoder
         dropout:float=0.,        # Share of hidden units silenced while training
         epochs:int=60,           # Passes over the cells, at most
         batch_size:int=128,      # Cells per step
@@ -90,11 +90,12 @@ def fit(train:PertData,          # Training cells with the genes to model
         beta:float=1.,           # Price of z
         warmup:float=.2,         # Fraction of steps over which the price is annealed
         free_bits:float=0.,      # Nats per dimension that cost nothing
+        align:float=5.,          # Weight of the misalignment of z between conditions
         val_frac:float=0.,       # Share of the cells that judge instead of training, for early stopping
         patience:int=10,         # Epochs without improvement before stopping, if cells judge
         seed:int=0,              # Equal seeds give equal bits on one machine
         progress:bool=True):     # Show a bar?
-    "Train a conditional VAE; returns the model at its best and its history, a DataFrame with a row per epoch"
+    "Train a conditional VAE; returns the model (at its best, if cells judge) and its history, a DataFrame with a row per epoch"
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = CVAE(train.genes, train.conditions, likelihood, n_latent, n_hidden, n_layers, dropout)
@@ -106,15 +107,16 @@ def fit(train:PertData,          # Training cells with the genes to model
         schedule, best = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=total), Best(patience, warmup*epochs)
         for epoch in (bar := progress_bar(range(1, epochs+1), desc='training', show=progress)):
             for b in train.batches(batch_size, rng):
-                log_px, price = elbo_terms(model, b)                                       # encode, sample, decode
+                log_px, price, mu = elbo_terms(model, b)                                   # encode, sample, decode
                 loss = -elbo(log_px, price, anneal(step, total, warmup, beta), free_bits)  # loss
+                if align: loss = loss + align*misalignment(mu, b.c, b.t)
                 check_finite(loss, model, b, lr, f'in epoch {epoch}, batch {step%per_epoch+1}')
                 opt.zero_grad(); loss.backward(); opt.step(); schedule.step()              # step
                 step += 1
             history.append(dict(epoch=epoch, reconstruction=log_px.sum(1).mean().item(), kl=price.sum(1).mean().item(), val_elbo=held_out_elbo(model, val, beta)))
             bar.set_postfix({k: f'{v:.1f}' for k,v in history[-1].items() if k!='epoch'})
-            if best(history[-1]['val_elbo'], epoch, model): break
-        model.load_state_dict(best.state)
+            if val is not None and best(history[-1]['val_elbo'], epoch, model): break
+        if val is not None: model.load_state_dict(best.state)
     return model.eval(), pd.DataFrame(history).set_index('epoch')
 
 # %% ../nbs/03_training.ipynb #5992489a
