@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 from click.testing import CliRunner
 from pertnb.data import demo
-from pertnb.speedrun import main
+from pertnb.cli import main
 
 keys = ['--condition-key', 'condition', '--cell-type-key', 'cell_type', '--target', 'IFNB']
 quick = ['--epochs', '2', '--n-genes', '100', '--embedding', 'pca']
@@ -105,10 +105,12 @@ def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
     assert 'mode B' in first.stdout and 'latent dimensions are active' in first.stdout
     assert {o.name for o in out.iterdir()} >= {'predictions.h5ad','real.h5ad','scoreboard.csv','three_panel.png','three_panel.svg','history.csv','model'}
     board = pd.read_csv(out/'scoreboard.csv')
-    assert list(board.columns) == ['prediction','cell_type','metric','value']
-    assert set(board.prediction) == {'mode A','mode B','control','mean shift','ceiling'}
+    assert list(board.columns[:4]) == ['prediction','cell_type','metric','value'] and {'low','high','null','ceiling','calibrated'} <= set(board.columns)
+    assert set(board.prediction) >= {'mode A','mode B','control','mean shift','nearest type','resampled','ceiling'}
     pred, real = ad.read_h5ad(out/'predictions.h5ad'), ad.read_h5ad(out/'real.h5ad')
+    started_from, pred = pred[pred.obs['mode'].isna()], pred[pred.obs['mode'].notna()]
     assert set(pred.obs['mode']) == {'A','B'} and set(pred.obs.condition) == {'IFNB'} and set(real.obs.condition) == {'control','IFNB'}
+    assert set(started_from.obs.condition) == {'control'} and set(started_from.obs_names) <= set(real.obs_names)
     assert list(pred.var_names) == list(real.var_names) and pred.layers['counts'].dtype.kind == 'i'
     size = pred.obs.library_size.to_numpy()[:,None]
     assert np.allclose(pred.X.toarray(), np.log1p(pred.layers['counts'].toarray()/size*1e4), atol=1e-4)
@@ -137,3 +139,63 @@ def test_log_values_and_pairs(tmp_path):
 def test_version_and_help():
     assert 'version' in CliRunner().invoke(main, ['--version']).output
     assert '--holdout' in CliRunner().invoke(main, ['run', '--help']).output
+
+def test_a_protocol_refuses_before_it_starts_and_says_why_a_fold_failed(tmp_path):
+    refused(['demo', '--holdout', 'each', '--target', 'nothing'], "'nothing'", tmp_path)
+    refused(['demo', '--holdout', 'pairs', '--likelihood', 'zinb'], 'likelihood', tmp_path)
+    a = study(); a.obs['cell_type'] = 'B'; a.write_h5ad(tmp_path/'one.h5ad')
+    refused([tmp_path/'one.h5ad', *keys, '--holdout', 'each'], 'too few to leave out', tmp_path)
+    (tmp_path/'out').mkdir(); (tmp_path/'out'/'thesis.txt').write_text('years of work')
+    res = CliRunner().invoke(main, ['run', 'demo', '--holdout', 'pairs', '--out', str(tmp_path/'out')])
+    assert res.exit_code == 1 and 'thesis.txt' in res.output
+
+def test_seeds_and_resuming(tmp_path):
+    study().write_h5ad(tmp_path/'my.h5ad')
+    args = ['run', str(tmp_path/'my.h5ad'), *keys, *quick, '--seeds', '2', '--out', str(tmp_path/'out')]
+    first = CliRunner().invoke(main, args)
+    assert first.exit_code == 0, first.output
+    assert 'sd over seeds' in first.output and 'Mean over 2 folds' in first.output
+    assert {'cells-seed0','cells-seed1','summary.csv','scoreboards.csv'} == {o.name for o in (tmp_path/'out').iterdir()}
+    stamp = (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns
+    assert CliRunner().invoke(main, args).output == first.output and (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns == stamp
+    other = CliRunner().invoke(main, [*args, '--n-latent', '3'])
+    assert other.exit_code == 1 and 'n_latent: 10, now 3' in other.output
+
+# other people's predictions: (how to make the file, further arguments, a word that the message must hold)
+flawed = {
+    'missing genes':      (lambda a: a[:, 5:].copy(), [], '5 of'),
+    'unknown condition':  (lambda a: a.obs.assign(condition='IFNb'), [], "'IFNB'"),
+    'only controls':      (lambda a: a.obs.assign(condition='control'), [], 'hold only'),
+    'negative':           (lambda a: dense(a, put(-1)), [], 'negative'),
+    'NaN':                (lambda a: dense(a, put(np.nan)), [], 'NaN'),
+    'no such column':     (lambda a: a, ['--condition-key', 'pert'], "'pert'"),
+    'no such control':    (lambda a: a, ['--control', 'ctrl'], "'control'"),
+}
+
+@pytest.mark.parametrize('what', flawed)
+@pytest.mark.filterwarnings('ignore')
+def test_flawed_predictions_are_refused_in_one_line(what, tmp_path):
+    make, more, word = flawed[what]
+    real = only(study(), condition=['control','IFNB'])
+    pred = only(real, condition=['IFNB']); made = make(pred)
+    if isinstance(made, pd.DataFrame): pred.obs = made
+    else: pred = made
+    real.write_h5ad(tmp_path/'real.h5ad'); pred.write_h5ad(tmp_path/'pred.h5ad')
+    res = CliRunner().invoke(main, ['score', str(tmp_path/'pred.h5ad'), str(tmp_path/'real.h5ad'), '--condition-key', 'condition', '--out', str(tmp_path/'b.csv'), *more])
+    assert res.exit_code == 1 and res.output.count('\n') == 1 and word in res.output, res.output
+    assert not (tmp_path/'b.csv').exists()
+
+def test_score_takes_counts_or_log_values_in_any_gene_order(tmp_path):
+    a = only(study(), condition=['control','IFNB'])
+    real, pred = a[::2].copy(), only(a[1::2], condition=['IFNB'])
+    per = sp.diags(1e4/np.asarray(pred.X.sum(1)).ravel())
+    logged_ = pred.copy(); logged_.X = sp.csr_matrix(per @ pred.X).log1p(); logged_ = logged_[:, ::-1].copy()
+    del real.obs['total_counts'], pred.obs['total_counts']
+    real.write_h5ad(tmp_path/'real.h5ad'); boards = []
+    for k,p in dict(counts=pred, log=logged_).items():
+        p.write_h5ad(tmp_path/f'{k}.h5ad')
+        res = CliRunner().invoke(main, ['score', str(tmp_path/f'{k}.h5ad'), str(tmp_path/'real.h5ad'), '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--out', str(tmp_path/f'{k}.csv')])
+        assert res.exit_code == 0, res.output
+        boards.append(pd.read_csv(tmp_path/f'{k}.csv'))
+    assert np.allclose(boards[0].value.fillna(-9), boards[1].value.fillna(-9), atol=1e-3)
+    assert 'r vs mean: there is only one perturbation' in res.output

@@ -28,7 +28,7 @@ def loaded_after(statement, *names):
 
 def test_import_is_light():
     assert loaded_after('import pertnb', 'torch', 'numpy', 'anndata', 'scanpy', 'umap', 'matplotlib') == []
-    assert loaded_after('import pertnb.speedrun', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot') == []
+    assert loaded_after('import pertnb.cli', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
     assert loaded_after('import pertnb.speedrun', 'torch') == ['torch'] # the check itself works
 
 def test_export_is_in_step(tmp_path):
