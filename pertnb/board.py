@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['baselines', 'columns', 'baseline', 'profile', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline',
-           'nearest_type_baseline', 'additive_baseline', 'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs',
-           'deal', 'ceiling', 'standard_error', 'Group', 'are_means', 'scoreboard', 'board_table', 'BoardView',
-           'cells_of', 'score']
+           'nearest_type_baseline', 'kernel_weights', 'kernel_width', 'kernel_shift_baseline', 'additive_baseline',
+           'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'deal', 'ceiling', 'standard_error', 'Group',
+           'are_means', 'scoreboard', 'board_table', 'BoardView', 'cells_of', 'score']
 
 # %% ../nbs/06_board.ipynb #fe511653
 import anndata as ad
@@ -62,6 +62,33 @@ def nearest_type_baseline(controls, target, train):
         near = {u: pearson(p, np.asarray(x[code==t].mean(0)).ravel()) for u,p in profiles.items() if u!=t}
         if not near: raise Refused('there is no other cell type to go by')
         res[code==t] = shifts.loc[max(near, key=near.get)]
+    return res
+
+def kernel_weights(distance, # To each type, (T,), over the median distance between types
+                   width:float): # (T,), sums to 1
+    "Softmax of -distance/width: how much each type has to say"
+    w = np.exp(-(distance-distance.min())/width)
+    return w/w.sum()
+
+def kernel_width(D, shifts, grid=(.03,.05,.07,.1,.15,.2,.3,.5,1.)) -> float:
+    "The width that predicts each training type best from the others; `D` (T, T) distances, `shifts` (T, G)"
+    rest = lambda i: np.arange(len(D))!=i
+    error = lambda width: sum(((kernel_weights(D[i,rest(i)], width)@shifts[rest(i)]-shifts[i])**2).sum()/(shifts[i]**2).sum() for i in range(len(D)))
+    return min(grid, key=error)
+
+@baseline('kernel shift')
+def kernel_shift_baseline(controls, target, train):
+    if controls.cell_type is None: raise Refused('there are no cell types')
+    shifts, x = type_shifts(train, target), controls.x
+    if len(shifts)<4: raise Refused('fewer than 4 cell types to learn a width from')
+    P = np.stack([profile(train, (train.cell_type==t) & train.is_control) for t in shifts.index])
+    far = lambda a,b: np.sqrt(((a[:,None]-b)**2).sum(2))
+    D = far(P, P)
+    unit, res = np.median(D[np.triu_indices(len(D), 1)]), np.zeros(x.shape, np.float32)
+    for t in set(controls.cell_type):
+        at, other = controls.cell_type==t, shifts.index!=t
+        d, S = far(np.asarray(x[at].mean(0)).reshape(1,-1), P[other])[0]/unit, shifts.to_numpy()[other]
+        res[at] = kernel_weights(d, kernel_width(D[np.ix_(other, other)]/unit, S))@S
     return res
 
 @baseline('additive')
@@ -121,9 +148,9 @@ def _pcs_of(real):
     return (real.var['PC_mean'].to_numpy(), real.varm['PCs']) if 'PC_mean' in real.var and 'PCs' in real.varm else fit_pcs(real)
 
 # %% ../nbs/06_board.ipynb #1e9737e4
-def deal(real, f, deals:int=10, seed:int=0):
-    "`f(half, other half)` of the real cells' indices, for each deal"
-    rng, n = np.random.default_rng(seed), real//2
+def deal(real, f, deals:int=10, seed:int=0, most:int=5000):
+    "`f(half, other half)` of the real cells' indices, for each deal; halves of at most `most` cells"
+    rng, n = np.random.default_rng(seed), min(real//2, most)
     for _ in range(deals):
         i = rng.permutation(real)
         yield f(i[:n], i[n:2*n])

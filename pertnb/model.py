@@ -38,8 +38,11 @@ class NegativeBinomial:
     def log_prob(self, y):
         "@eq-nb for each entry, (B, G)"
         theta, log_am = 1/self.alpha, self.log_mean + self.alpha.log()
-        log_1am = F.softplus(log_am) # log(1 + αμ)
-        return torch.lgamma(y+theta) - torch.lgamma(theta) - torch.lgamma(y+1) + y*(log_am-log_1am) - theta*log_1am
+        log_1am = F.softplus(log_am)                    # log(1 + αμ)
+        at = y.nonzero(as_tuple=True)                   # one entry in twenty: elsewhere all but one term is 0
+        y, t = y[at], theta.expand_as(log_am)[at]
+        seen = torch.lgamma(y+t) - torch.lgamma(t) - torch.lgamma(y+1) + y*(log_am[at]-log_1am[at])
+        return (-theta*log_1am).index_put(at, seen, accumulate=True)
 
     def sample(self):
         "A Gamma rate, then a Poisson count: whole numbers, (B, G)"

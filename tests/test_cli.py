@@ -109,7 +109,7 @@ def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
     assert set(board.prediction) >= {'mode A','mode B','control','mean shift','nearest type','resampled','ceiling'}
     pred, real = ad.read_h5ad(out/'predictions.h5ad'), ad.read_h5ad(out/'real.h5ad')
     started_from, pred = pred[pred.obs['mode'].isna()], pred[pred.obs['mode'].notna()]
-    assert set(pred.obs['mode']) == {'A','B'} and set(pred.obs.condition) == {'IFNB'} and set(real.obs.condition) == {'control','IFNB'}
+    assert set(pred.obs['mode']) == {'A','B','C'} and set(pred.obs.condition) == {'IFNB'} and set(real.obs.condition) == {'control','IFNB'}
     assert set(started_from.obs.condition) == {'control'} and set(started_from.obs_names) <= set(real.obs_names)
     assert list(pred.var_names) == list(real.var_names) and pred.layers['counts'].dtype.kind == 'i'
     size = pred.obs.library_size.to_numpy()[:,None]
@@ -134,7 +134,7 @@ def test_log_values_and_pairs(tmp_path):
     res = CliRunner().invoke(main, args)
     assert res.exit_code == 0, res.output
     pred = ad.read_h5ad(tmp_path/'out'/'predictions.h5ad')
-    assert 'counts' not in pred.layers and set(pred.obs.condition) == {'IFNB+drugA'} and pred.X.min() >= 0
+    assert 'counts' not in pred.layers and set(pred.obs.condition) == {'IFNB+drugA', 'control'} and pred.X.min() >= 0
 
 def test_version_and_help():
     assert 'version' in CliRunner().invoke(main, ['--version']).output

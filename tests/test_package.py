@@ -5,7 +5,7 @@ import pytest
 
 root = Path(__file__).parents[1]
 notebooks = sorted((root/'nbs').glob('[0-9]*.ipynb'))
-layer = {o.stem.split('_', 1)[1]: int(o.stem.split('_', 1)[0]) for o in notebooks}
+layer = {o.stem.split('_', 1)[1]: int(o.stem.split('_', 1)[0]) for o in notebooks if 'default_exp' in o.read_text()} # the others are pages only
 
 def imported(module):
     "Our own modules that a module imports"
