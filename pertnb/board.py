@@ -6,13 +6,16 @@
 __all__ = ['baselines', 'columns', 'baseline', 'profile', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline',
            'nearest_type_baseline', 'kernel_weights', 'kernel_width', 'kernel_shift_baseline', 'additive_baseline',
            'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'deal', 'ceiling', 'standard_error', 'Group',
-           'are_means', 'scoreboard', 'board_table', 'BoardView', 'cells_of', 'score']
+           'are_means', 'threads', 'scoreboard', 'board_table', 'BoardView', 'cells_of', 'score']
 
 # %% ../nbs/06_board.ipynb #fe511653
+import contextlib
+
 import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
+import torch
 
 from .data import *
 from .metrics import *
@@ -243,6 +246,33 @@ def _mean_rows(board):
     note = np.where(m.scored.between(1, m.groups-1), 'over '+m.scored.astype(str)+' of '+m.groups.astype(str)+' groups', '')
     return m.assign(cell_type='mean', condition=b.condition.iloc[0] if b.condition.nunique()==1 else 'mean', low=m.value-off, high=m.value+off, note=note)[columns]
 
+@contextlib.contextmanager
+def threads(n:int):
+    "Let torch use `n` threads: on small matrices one is faster than two"
+    was = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try: yield
+    finally: torch.set_num_threads(was)
+
+def _all_lines(predictions, X, label, types, genes, condition_key, control, cell_type_key, min_cells, project, halves, seed):
+    "The lines of every group and prediction, as dictionaries"
+    ctrl, targets, rows = label==control, sorted(set(label)-{control}), []
+    for target in targets:
+        pert = label==target
+        preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
+        preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
+        means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
+        for name,m in _groups(pert, ctrl, types, min_cells):
+            profiles = pd.DataFrame({o: X[m&(label==o)].mean(0) for o in targets if (m&(label==o)).any()}, index=genes).T
+            group = Group(X[m&pert], X[m&ctrl], Study(profiles, target), project, halves, seed)
+            only = types is not None and set(types[pert])=={name}
+            of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
+            found = {k: group.lines(P) for k,P in of.items() if len(P)} | {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
+            rows += [dict(prediction=k, cell_type=name, condition=target, **o) for k,lines in found.items() for o in lines]
+            for o in rows:
+                if o['prediction'] in means and o['condition']==target: o['note'] = 'means, not cells'
+    return rows
+
 def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, log1p(1e4), genes as in `real`
                real:ad.AnnData,        # Real test cells: perturbed and control; measured on `varm['PCs']` if they bring it along
                condition_key:str,      # Column of `obs` with the condition
@@ -259,21 +289,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
     for k,p in predictions.items():
         if list(p.var_names)!=list(real.var_names): raise InputError(f'{k}: predictions and real cells must have the same genes in the same order.')
     mean, axes = _pcs_of(real)
-    rows = []
-    for target in targets:
-        pert = label==target
-        preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
-        preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
-        means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
-        for name,m in _groups(pert, ctrl, types, min_cells):
-            profiles = pd.DataFrame({o: X[m&(label==o)].mean(0) for o in targets if (m&(label==o)).any()}, index=real.var_names).T
-            group = Group(X[m&pert], X[m&ctrl], Study(profiles, target), lambda x: (x-mean)@axes, halves, seed)
-            only = types is not None and set(types[pert])=={name}
-            of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
-            found = {k: group.lines(P) for k,P in of.items() if len(P)} | {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
-            rows += [dict(prediction=k, cell_type=name, condition=target, **o) for k,lines in found.items() for o in lines]
-            for o in rows:
-                if o['prediction'] in means and o['condition']==target: o['note'] = 'means, not cells'
+    with threads(1 if len(X)<5000 else torch.get_num_threads()): rows = _all_lines(predictions, X, label, types, real.var_names, condition_key, control, cell_type_key, min_cells, lambda x: (x-mean)@axes, halves, seed)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, _mean_rows(board)], ignore_index=True)
 

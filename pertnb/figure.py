@@ -144,7 +144,8 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
     board = board[board.condition==('mean' if 'mean' in set(board.condition) else board.condition.iloc[0])]
     predictions = predictions or [o for o in style if o in set(board.prediction) and o not in ('control','ceiling')]
     names = [k for k in dict.fromkeys(board.metric) if board[(board.metric==k) & board.prediction.isin(predictions)].calibrated.notna().any()]
-    if axes is None: axes = plt.subplots(1, len(cell_types), figsize=(1.2+3*len(cell_types), .8+.3*len(names)), sharey=True, squeeze=False, layout='constrained')[1][0]
+    ours = axes is None
+    if ours: axes = plt.subplots(1, len(cell_types), figsize=(1.2+3*len(cell_types), 1.1+.3*len(names)), sharey=True, squeeze=False, layout='constrained')[1][0]
     for ax,t in zip(axes, cell_types):
         for x in (0, 1): ax.axvline(x, color='k', lw=.8, ls=':' if x==0 else '-', zorder=0)
         for j,p in enumerate(predictions):
@@ -157,5 +158,6 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
             for o in board[(board.cell_type==t) & (board.metric==k) & board.null.notna()].head(1).itertuples():
                 ax.text(-.44, y, f'{o.null:.2g}', ha='left', va='center', fontsize=6, color='#666666'); ax.text(1.44, y, f'{o.ceiling:.2g}', ha='right', va='center', fontsize=6, color='#666666')
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), xlim=(-.45,1.45), xticks=[0,1], xticklabels=['null','ceiling'], title=t)
-    axes[0].legend(fontsize=6, frameon=False, loc='lower left')
+    if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=len(predictions), frameon=False)
+    else: axes[0].legend(fontsize=6, frameon=False)
     return axes
