@@ -211,7 +211,8 @@ class Group:
             sets = self.project(pred) if metrics[name].space=='pcs' else pred, real, control
             try: value = f(*sets)
             except Refused as e: yield dict(metric=name, note=str(e)); continue
-            error = getattr(value, 'error', None) or (standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan)
+            try: error = value.error if isinstance(value, WithError) else standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
+            except Refused: error = np.nan # halves are too small for it
             yield self.line(name, value, error)
 
 # %% ../nbs/06_board.ipynb #f71a8515
