@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['baselines', 'columns', 'baseline', 'profile', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline',
-           'nearest_type_baseline', 'kernel_weights', 'kernel_width', 'kernel_shift_baseline', 'additive_baseline',
-           'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'deal', 'ceiling', 'standard_error', 'Group',
-           'are_means', 'threads', 'scoreboard', 'board_table', 'BoardView', 'cells_of', 'score']
+           'from_other_types', 'nearest_type_baseline', 'kernel_weights', 'kernel_width', 'kernel_shift',
+           'kernel_shift_baseline', 'additive_baseline', 'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs',
+           'deal', 'ceiling', 'standard_error', 'Group', 'are_means', 'target_lines', 'threads', 'scoreboard',
+           'metric_table', 'board_table', 'BoardView', 'cells_of', 'score']
 
 # %% ../nbs/06_board.ipynb #fe511653
 import contextlib
@@ -18,6 +19,7 @@ import scipy.sparse as sp
 import torch
 
 from .data import *
+from .data import _sizes, _unique
 from .metrics import *
 
 # %% ../nbs/06_board.ipynb #2372d337
@@ -31,19 +33,20 @@ def baseline(name:str # Name on the board
         return f
     return deco
 
-def profile(data, mask) -> np.ndarray:
-    "Mean expression of the cells of a mask, (G,)"
-    return np.asarray(data.x[mask].mean(0)).ravel()
+def profile(x, mask) -> np.ndarray:
+    "Mean expression of the cells of a mask, (G,); `x` cells × genes, sparse"
+    return np.asarray(x[mask].mean(0)).ravel()
 
 def type_shifts(train:PertData,
                 target:str,
                 min_cells:int=20 # Of each kind, for a type's shift to be more than noise
                ) -> pd.DataFrame: # Cell types × genes
     "The mean shift of each cell type; of all cells as one type if no type has cells enough"
-    if not (train.condition==target).any(): raise Refused(f'no training cell is {target!r}')
-    types, x = (np.full(len(train), 'all') if train.cell_type is None else train.cell_type), train.x
-    shift = lambda m: np.asarray(x[m & (train.condition==target)].mean(0)-x[m & train.is_control].mean(0)).ravel()
-    enough = [t for t in np.unique(types) if min(((types==t)&(train.condition==target)).sum(), ((types==t)&train.is_control).sum())>=min_cells]
+    pert, ctrl, x = train.condition==target, train.is_control, train.x
+    if not pert.any(): raise Refused(f'no training cell is {target!r}')
+    types = np.full(len(train), 'all') if train.cell_type is None else train.cell_type
+    shift = lambda m: profile(x, m&pert)-profile(x, m&ctrl)
+    enough = [t for t in np.unique(types) if min(((types==t)&pert).sum(), ((types==t)&ctrl).sum())>=min_cells]
     return pd.DataFrame({t: shift(types==t) for t in enough} or {'all': shift(types==types)}, index=train.genes).T
 
 # %% ../nbs/06_board.ipynb #8ae7c892
@@ -52,20 +55,27 @@ def mean_shift_baseline(controls, target, train): return type_shifts(train, targ
 
 @baseline('mean shift, pooled')
 def pooled_shift_baseline(controls, target, train):
-    if not (train.condition==target).any(): raise Refused(f'no training cell is {target!r}')
-    return profile(train, train.condition==target) - profile(train, train.is_control)
+    pert, x = train.condition==target, train.x
+    if not pert.any(): raise Refused(f'no training cell is {target!r}')
+    return profile(x, pert)-profile(x, train.is_control)
+
+# %% ../nbs/06_board.ipynb #ab0360ff
+def from_other_types(controls, target, train, f):
+    "Shifts (n, G) by `f(me, P, S, other)`: a control type's profile (G,), all types' control profiles and shifts (T, G), which of them are other types"
+    if controls.cell_type is None: raise Refused('there are no cell types')
+    shifts, x, seen = type_shifts(train, target), controls.x, train.x
+    if list(shifts.index)==['all']: raise Refused('no cell type has cells enough to go by')
+    P = np.stack([profile(seen, (train.cell_type==t) & train.is_control) for t in shifts.index])
+    res = np.zeros(x.shape, np.float32)
+    for t in set(controls.cell_type):
+        at, other = controls.cell_type==t, (shifts.index!=t)
+        if not other.any(): raise Refused('there is no other cell type to go by')
+        res[at] = f(profile(x, at), P, shifts.to_numpy(), other)
+    return res
 
 @baseline('nearest type')
 def nearest_type_baseline(controls, target, train):
-    if controls.cell_type is None: raise Refused('there are no cell types')
-    shifts, res = type_shifts(train, target), np.zeros((len(controls), len(train.genes)), np.float32)
-    x, code = controls.x, controls.cell_type
-    profiles = {t: profile(train, (train.cell_type==t) & train.is_control) for t in shifts.index if t!='all'}
-    for t in set(code):
-        near = {u: pearson(p, np.asarray(x[code==t].mean(0)).ravel()) for u,p in profiles.items() if u!=t}
-        if not near: raise Refused('there is no other cell type to go by')
-        res[code==t] = shifts.loc[max(near, key=near.get)]
-    return res
+    return from_other_types(controls, target, train, lambda me, P, S, other: S[other][np.argmax([pearson(p, me) for p in P[other]])])
 
 def kernel_weights(distance, # To each type, (T,), over the median distance between types
                    width:float): # (T,), sums to 1
@@ -79,21 +89,18 @@ def kernel_width(D, shifts, grid=(.03,.05,.07,.1,.15,.2,.3,.5,1.)) -> float:
     error = lambda width: sum(((kernel_weights(D[i,rest(i)], width)@shifts[rest(i)]-shifts[i])**2).sum()/(shifts[i]**2).sum() for i in range(len(D)))
     return min(grid, key=error)
 
-@baseline('kernel shift')
-def kernel_shift_baseline(controls, target, train):
-    if controls.cell_type is None: raise Refused('there are no cell types')
-    shifts, x = type_shifts(train, target), controls.x
-    if len(shifts)<4: raise Refused('fewer than 4 cell types to learn a width from')
-    P = np.stack([profile(train, (train.cell_type==t) & train.is_control) for t in shifts.index])
+def kernel_shift(me, P, S, other):
+    "The other types' shifts, weighted by how near their controls are"
+    if len(P)<4: raise Refused('fewer than 4 cell types to learn a width from')
     far = lambda a,b: np.sqrt(((a[:,None]-b)**2).sum(2))
     D = far(P, P)
-    unit, res = np.median(D[np.triu_indices(len(D), 1)]), np.zeros(x.shape, np.float32)
-    for t in set(controls.cell_type):
-        at, other = controls.cell_type==t, shifts.index!=t
-        d, S = far(np.asarray(x[at].mean(0)).reshape(1,-1), P[other])[0]/unit, shifts.to_numpy()[other]
-        res[at] = kernel_weights(d, kernel_width(D[np.ix_(other, other)]/unit, S))@S
-    return res
+    unit = np.median(D[np.triu_indices(len(D), 1)])
+    return kernel_weights(far(me[None], P[other])[0]/unit, kernel_width(D[np.ix_(other, other)]/unit, S[other]))@S[other]
 
+@baseline('kernel shift')
+def kernel_shift_baseline(controls, target, train): return from_other_types(controls, target, train, kernel_shift)
+
+# %% ../nbs/06_board.ipynb #87a8c7e4
 @baseline('additive')
 def additive_baseline(controls, target, train):
     parts = train.conditions.parts(target)
@@ -204,11 +211,12 @@ class Group:
 
     def lines(self, pred=None, row=None):
         "A line per metric for predicted cells, or for the row 'control' or 'ceiling'"
+        spaces = {} if row else dict(genes=pred, study=pred, pcs=self.project(pred))
         for name,marks in self.marks.items():
             if isinstance(marks, str): yield dict(metric=name, note=marks); continue
             if row: yield self.line(name, marks[0 if row=='control' else 2], marks[3] if row=='ceiling' else np.nan); continue
             f, real, control = self._call(name)
-            sets = self.project(pred) if metrics[name].space=='pcs' else pred, real, control
+            sets = spaces[metrics[name].space], real, control
             try: value = f(*sets)
             except Refused as e: yield dict(metric=name, note=str(e)); continue
             try: error = value.error if isinstance(value, WithError) else standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
@@ -247,6 +255,21 @@ def _mean_rows(board):
     note = np.where(m.scored.between(1, m.groups-1), 'over '+m.scored.astype(str)+' of '+m.groups.astype(str)+' groups', '')
     return m.assign(cell_type='mean', condition=b.condition.iloc[0] if b.condition.nunique()==1 else 'mean', low=m.value-off, high=m.value+off, note=note)[columns]
 
+# %% ../nbs/06_board.ipynb #d563b666
+def target_lines(target, preds, X, label, types, genes, control, min_cells, **group_args):
+    "The lines of one condition, as dictionaries: every group of its cells, every prediction; `preds`: name → cells and their types"
+    pert, ctrl = label==target, label==control
+    means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
+    for name,m in _groups(pert, ctrl, types, min_cells):
+        profiles = {o: X[m&(label==o)].mean(0) for o in sorted(set(label)-{control}) if (m&(label==o)).any()}
+        group = Group(X[m&pert], X[m&ctrl], Study(pd.DataFrame(profiles, index=genes).T, target), **group_args)
+        only = types is not None and set(types[pert])=={name}
+        of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
+        found = {k: group.lines(P) for k,P in of.items() if len(P)} | {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
+        for k,lines in found.items():
+            note = {'note': 'means, not cells'} if k in means else {}
+            for o in lines: yield dict(prediction=k, cell_type=name, condition=target, **(o | note))
+
 @contextlib.contextmanager
 def threads(n:int):
     "Let torch use `n` threads: on small matrices one is faster than two"
@@ -255,25 +278,7 @@ def threads(n:int):
     try: yield
     finally: torch.set_num_threads(was)
 
-def _all_lines(predictions, X, label, types, genes, condition_key, control, cell_type_key, min_cells, project, halves, seed):
-    "The lines of every group and prediction, as dictionaries"
-    ctrl, targets, rows = label==control, sorted(set(label)-{control}), []
-    for target in targets:
-        pert = label==target
-        preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
-        preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
-        means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
-        for name,m in _groups(pert, ctrl, types, min_cells):
-            profiles = pd.DataFrame({o: X[m&(label==o)].mean(0) for o in targets if (m&(label==o)).any()}, index=genes).T
-            group = Group(X[m&pert], X[m&ctrl], Study(profiles, target), project, halves, seed)
-            only = types is not None and set(types[pert])=={name}
-            of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
-            found = {k: group.lines(P) for k,P in of.items() if len(P)} | {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
-            rows += [dict(prediction=k, cell_type=name, condition=target, **o) for k,lines in found.items() for o in lines]
-            for o in rows:
-                if o['prediction'] in means and o['condition']==target: o['note'] = 'means, not cells'
-    return rows
-
+# %% ../nbs/06_board.ipynb #a50b28a1
 def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, log1p(1e4), genes as in `real`
                real:ad.AnnData,        # Real test cells: perturbed and control; measured on `varm['PCs']` if they bring it along
                condition_key:str,      # Column of `obs` with the condition
@@ -290,11 +295,21 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
     for k,p in predictions.items():
         if list(p.var_names)!=list(real.var_names): raise InputError(f'{k}: predictions and real cells must have the same genes in the same order.')
     mean, axes = _pcs_of(real)
-    with threads(1 if len(X)<5000 else torch.get_num_threads()): rows = _all_lines(predictions, X, label, types, real.var_names, condition_key, control, cell_type_key, min_cells, lambda x: (x-mean)@axes, halves, seed)
+    rows = []
+    with threads(1 if len(X)<5000 else torch.get_num_threads()):
+        for target in targets:
+            preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
+            preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
+            rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, _mean_rows(board)], ignore_index=True)
 
 # %% ../nbs/06_board.ipynb #c0bae8de
+def metric_table(rows:pd.DataFrame, # With columns prediction, metric and `column`
+                 column:str):       # What to show
+    "A row per prediction, a column per metric, in the order they come in"
+    return rows.pivot(index='prediction', columns='metric', values=column).loc[rows.prediction.unique(), rows.metric.unique()].rename_axis(index=None, columns=None)
+
 def board_table(board:pd.DataFrame,   # From `scoreboard`
                 cell_type:str='all',  # Whose rows; 'mean' for the mean over types
                 condition:str=None,   # Of several conditions, which; by default the mean over them
@@ -304,8 +319,9 @@ def board_table(board:pd.DataFrame,   # From `scoreboard`
     several = board.condition.nunique()>1
     if several and condition is None: cell_type, condition = 'mean', 'mean'
     b = board[(board.cell_type==must_have(cell_type, list(dict.fromkeys(board.cell_type)), 'cell type')) & ((board.condition==condition) if several else True)]
-    return b.pivot(index='prediction', columns='metric', values=column).loc[b.prediction.unique(), b.metric.unique()].rename_axis(index=None, columns=None)
+    return metric_table(b, column)
 
+# %% ../nbs/06_board.ipynb #6f585c38
 class BoardView:
     "A board that shows itself, as text or as HTML"
     def __init__(self, board, cell_type='all', condition=None):
@@ -345,19 +361,17 @@ def cells_of(adata,                   # AnnData, or path of an `.h5ad`
     "Anybody's cells, checked: an AnnData of log1p(1e4) expression, and what kind of values there were"
     if not isinstance(adata, ad.AnnData): adata = read_h5ad(adata)
     if 0 in adata.shape: raise InputError(f'The {what} are empty: {adata.n_obs} cells × {adata.n_vars} genes.')
-    if adata.var_names.has_duplicates: raise InputError(f'The {what} have duplicate gene names: {listed(adata.var_names[adata.var_names.duplicated()])}.')
+    genes = _unique(adata.var_names, 'gene')
     for k in filter(None, (condition_key, cell_type_key, size_key)): must_have(k, adata.obs.columns, f'obs column of the {what}')
     X = adata.X if layer is None else adata.layers[must_have(layer, adata.layers.keys(), f'layer of the {what}')]
     kind = value_kind(X, f'X of the {what}' if layer is None else f'layers[{layer!r}] of the {what}')
     X = sp.csr_matrix(X, dtype=np.float32)
-    if kind=='counts':
-        s = np.asarray(X.sum(1)).ravel() if size_key is None else adata.obs[size_key].to_numpy()
-        if not (s>0).all(): raise InputError(f'{int((~(s>0)).sum())} of the {what} have no counts: drop them.')
-        X = sp.csr_matrix(log_normalise(sp.csr_array(X), s))
-    res = ad.AnnData(X, adata.obs.copy(), pd.DataFrame(index=adata.var_names.astype(object)))
+    if kind=='counts': X = sp.csr_matrix(log_normalise(sp.csr_array(X), _sizes(adata.obs, size_key, X)))
+    res = ad.AnnData(X, adata.obs.copy(), pd.DataFrame(index=genes.astype(object)))
     if 'PCs' in adata.varm and 'PC_mean' in adata.var: put_pcs(res, (adata.var['PC_mean'].to_numpy(), adata.varm['PCs']))
     return res, kind
 
+# %% ../nbs/06_board.ipynb #239cb481
 def score(pred,                     # Predicted cells: AnnData or path; counts or log1p-normalised, from any package
           real,                     # Real test cells, perturbed and control: AnnData or path
           condition_key:str=None,   # Column of obs with the condition, in both
@@ -375,9 +389,10 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
     real, kind = cells_of(real, condition_key, cell_type_key, layer, size_key, 'real cells')
     pred, pred_kind = cells_of(pred, condition_key, None, layer, size_key, 'predicted cells')
     if gone := [o for o in real.var_names if o not in pred.var_names]: raise InputError(f'{len(gone)} of {real.n_vars} genes are missing from the predictions: {listed(gone)}.')
-    must_have(control, sorted(set(real.obs[condition_key].astype(str))), 'control label among the real cells')
+    labels = lambda a: sorted(set(a.obs[condition_key].astype(str)))
+    must_have(control, labels(real), 'control label among the real cells')
     pred = pred[(pred.obs[condition_key].astype(str)!=control).to_numpy(), list(real.var_names)].copy()
-    for o in sorted(set(pred.obs[condition_key].astype(str))): must_have(o, sorted(set(real.obs[condition_key].astype(str))), 'condition among the real cells')
+    for o in labels(pred): must_have(o, labels(real), 'condition among the real cells')
     if not len(pred): raise InputError(f'The predictions hold only {control!r} cells.')
     several = by in pred.obs and pred.obs[by].notna().all()
     preds = {f'{by} {k}': pred[(pred.obs[by]==k).to_numpy()] for k in sorted(pred.obs[by].unique())} if several else {'prediction': pred}
@@ -385,7 +400,7 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
         train = PertData(train, condition_key, control, cell_type_key, layer, size_key).to_genes(real.var_names)
         put_pcs(real, fit_pcs(train.to_adata()))
         ctrl = PertData(real[(real.obs[condition_key]==control).to_numpy()].copy(), condition_key, control, cell_type_key, min_cells=0)
-        found = [baseline_cells(ctrl, t, train) for t in sorted(set(pred.obs[condition_key].astype(str)))]
+        found = [baseline_cells(ctrl, t, train) for t in labels(pred)]
         preds |= {k: ad.concat([o[k] for o in found if k in o], index_unique='-') for k in dict.fromkeys(k for o in found for k in o)}
     board = scoreboard(preds, real, condition_key, control, cell_type_key, min_cells, seed=seed)
     board.attrs['said'] = f'{len(pred)} predicted cells ({pred_kind}), {len(real)} real cells ({kind}), {real.n_vars} genes'
