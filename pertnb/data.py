@@ -106,7 +106,10 @@ def log_normalise(Y,  # Counts, cells × genes, sparse or dense array
                  ):   # The same shape, log1p of counts per 1e4
     "`x = log(1 + 1e4 y/s)`, the scale on which cells are compared"
     per = 1e4/np.asarray(s, np.float32).ravel()
-    return (sp.diags_array(per).astype(np.float32) @ Y).tocsr().log1p() if sp.issparse(Y) else np.log1p(Y*per[:,None])
+    if not sp.issparse(Y): return np.log1p(Y*per[:,None])
+    X = Y.tocsr().astype(np.float32, copy=True)
+    X.data = np.log1p(X.data*np.repeat(per, np.diff(X.indptr)))
+    return X
 
 # %% ../nbs/00_data.ipynb #d6c4136f
 def _labels(obs, key, what):
@@ -148,6 +151,7 @@ class PertData:
         self.condition = _labels(adata.obs, condition_key, 'condition')
         self.cell_type = None if cell_type_key is None else _labels(adata.obs, cell_type_key, 'cell type')
         self.type_code = np.zeros(len(self.cells), int) if self.cell_type is None else np.unique(self.cell_type, return_inverse=True)[1]
+        self.condition_code = np.unique(self.condition, return_inverse=True)[1]
         must_have(control, sorted(set(self.condition)), 'control label')
         n = pd.Series(self.condition).value_counts()
         if min_cells and len(n)<2: raise InputError(f'obs[{condition_key!r}] holds only {control!r}: there is no perturbation to learn.')
@@ -190,7 +194,7 @@ def __getitem__(self:PertData,
     "The same study with fewer cells"
     new = object.__new__(PertData)
     new.__dict__.update(self.__dict__)
-    for k in ('cells','condition','cell_type','type_code','values','size'):
+    for k in ('cells','condition','condition_code','cell_type','type_code','values','size'):
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new
 
@@ -231,30 +235,45 @@ def dense(adata # Cells, `X` sparse or dense
     return adata.X.toarray() if sp.issparse(adata.X) else np.asarray(adata.X)
 
 # %% ../nbs/00_data.ipynb #b771e7d6
-Batch = namedtuple('Batch', 'x c y s t', defaults=(None, None, None))
-Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts (B, G) and s: library sizes (B, 1), both None for log-normalised data; t: number of the cell type (B,)"
+Batch = namedtuple('Batch', 'x c y s t k', defaults=(None, None, None, None))
+Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts (B, G) and s: library sizes (B, 1), both None for log-normalised data; t, k: numbers of the cell type and of the condition, each (B,)"
 
 @patch
 def batch(self:PertData,
           idx=slice(None)    # Which cells
          ) -> Batch:
     "Those cells as dense tensors"
-    v, c = torch.from_numpy(self.values[idx].toarray()), torch.from_numpy(self.conditions(self.condition[idx]))
-    t = torch.from_numpy(self.type_code[idx])
-    if self.kind!='counts': return Batch(v, c, t=t)
-    s = torch.from_numpy(self.size[idx])[:,None]
-    return Batch(torch.log1p(v*(1e4/s)), c, v, s, t)
+    v, c, t, k = self.values[idx], self.conditions(self.condition[idx]), self.type_code[idx], self.condition_code[idx]
+    x = log_normalise(v, self.size[idx]) if self.kind=='counts' else v # while it is still sparse
+    x, c, t, k = map(torch.from_numpy, (x.toarray(), c, t, k))
+    if self.kind!='counts': return Batch(x, c, t=t, k=k)
+    return Batch(x, c, torch.from_numpy(v.toarray()), torch.from_numpy(self.size[idx])[:,None], t, k)
 
 @patch
 def batches(self:PertData,
             size:int=128,     # Cells per batch
-            rng=None          # numpy `Generator` that shuffles; `None` keeps the order and the short last batch
+            rng=None,         # numpy `Generator` that shuffles; `None` keeps the order and the short last batch
+            chance=None       # Each cell's chance to be drawn; by default each cell comes once
            ):
-    "One pass over the cells, batch by batch"
+    "One pass over the cells, or as many draws, batch by batch"
     n = len(self)
-    order = np.arange(n) if rng is None else rng.permutation(n)
+    order = np.arange(n) if rng is None else rng.permutation(n) if chance is None else rng.choice(n, n, p=chance)
     stop = n if rng is None or n<size else n-n%size
     for i in range(0, stop, size): yield self.batch(order[i:i+size])
+
+@patch
+def groups(self:PertData):
+    "Each cell's group: cell type and condition, (n,) strings"
+    return self.condition if self.cell_type is None else pd.Series(self.condition).str.cat(self.cell_type, sep='\0').to_numpy()
+
+@patch
+def balanced(self:PertData,
+             power:float=.5      # 0: cells count the same; 1: groups do
+            ) -> np.ndarray:     # Sums to 1
+    "Chances for `batches` that favour cells of rare groups: (cells of the group) ^ -power"
+    _, of, n = np.unique(self.groups(), return_inverse=True, return_counts=True)
+    w = n[of]**-float(power)
+    return w/w.sum()
 
 # %% ../nbs/00_data.ipynb #7ed41fde
 def choose_genes(train:PertData, # The cells that may be learned from
@@ -275,8 +294,7 @@ def split_cells(data:PertData,
                ) -> np.ndarray:  # Boolean mask over cells: held out
     "Hold out cells at random within each condition and cell type"
     rng, test = np.random.default_rng(seed), np.zeros(len(data), bool)
-    group = data.condition if data.cell_type is None else pd.Series(data.condition).str.cat(data.cell_type, sep='\0')
-    for idx in pd.Series(range(len(data))).groupby(np.asarray(group)):
+    for idx in pd.Series(range(len(data))).groupby(data.groups()):
         cells = rng.permutation(idx[1].to_numpy())
         test[cells[:round(frac*len(cells))]] = True
     return test
