@@ -30,7 +30,7 @@ class DenseNB(NegativeBinomial):
     "The formula as the textbook has it: every term at every entry"
     def log_prob(self, y):
         theta, mu = 1/self.alpha, self.mean
-        return torch.lgamma(y+theta)-torch.lgamma(theta)-torch.lgamma(y+1) + theta*torch.log(theta/(theta+mu)) + y*torch.log(mu/(theta+mu)+1e-12)
+        return (torch.lgamma(y+theta)-torch.lgamma(theta)-torch.lgamma(y+1) + theta*torch.log(theta/(theta+mu)) + y*torch.log(mu/(theta+mu)+1e-12)).sum(1)
 
 def textbook(train, seed, epochs=100, dense=True, start=False, batch_size=128, lr=1e-3, fused=False, n_layers=2, one_cycle=False):
     "The plain recipe of a paper: two layers each way, a constant rate, KL annealed; the levers one by one"
