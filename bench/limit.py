@@ -1,31 +1,37 @@
-"""How near the default training step comes to the time of its matrix products alone, where the rest goes, and cells generated per second.
+"""How near the default training step comes to the time of its matrix products alone, where the rest goes, and cells per second.
 
-    PERTNB_DATA=../shared/data python bench/limit.py [--batch 128]
+    PERTNB_DATA=../shared/data python bench/limit.py [--batches 128,256,512]
+
+Writes bench/records/limit.csv, operators.csv and per_second.csv.
 """
-import argparse, time
+import argparse, tempfile, time
+from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from pertnb.board import scoreboard
 from pertnb.data import *
 from pertnb.elbo import *
 from pertnb.generation import generate
 from pertnb.model import *
 from pertnb.training import *
 
-def best(f, n=5, k=20):
-    "Seconds of one call: the least of n means of k"
-    f(); times = []
+def best(*fs, n=10, k=10):
+    "Seconds of one call of each function, in turns: the least of n means of k"
+    times = [[] for _ in fs]
+    for f in fs: f()
     for _ in range(n):
-        start = time.perf_counter()
-        for _ in range(k): f()
-        times.append((time.perf_counter()-start)/k)
-    return min(times)
+        for f,t in zip(fs, times):
+            start = time.perf_counter()
+            for _ in range(k): f()
+            t.append((time.perf_counter()-start)/k)
+    return [min(t) for t in times]
 
 def stepper(train, likelihood, batch_size):
     "A function that does one training step, as `fit` does"
     torch.manual_seed(0)
     model = CVAE(train.genes, train.conditions, likelihood); train = model.align(train); model.start_at(train)
-    opt, rng, chance = torch.optim.AdamW(model.parameters(), 1e-3, fused=True), np.random.default_rng(0), train.balanced()
+    opt, rng, chance = torch.optim.AdamW(model.parameters(), 1e-3, (.9,.95), fused=True), np.random.default_rng(0), train.balanced()
     def batches():
         while True: yield from train.batches(batch_size, rng, chance)
     it = batches()
@@ -44,25 +50,41 @@ def products(model, B):
         yield (B, i, o); yield (o, B, i)                          # forward; gradient of the weights
         if not name.startswith('encoder.body'): yield (B, o, i)   # gradient of the input, but for the data
 
+def step_limits(train, logs, B):
+    "Milliseconds of a step with either likelihood, and of its matrix products alone"
+    (model, step), (_, gaussian) = stepper(train, 'nb', B), stepper(logs, 'gaussian', B)
+    shapes = list(products(model, B))
+    pairs = [(torch.randn(m,k), torch.randn(k,n)) for m,k,n in shapes]
+    nb, g, bare = best(step, gaussian, lambda: [x@y for x,y in pairs])
+    flop = sum(2*m*k*n for m,k,n in shapes)
+    return step, dict(batch=B, nb_ms=nb*1e3, gaussian_ms=g*1e3, nb_over_gaussian=nb/g, products_ms=bare*1e3, share_of_step=bare/nb, GFLOP=flop/1e9, GFLOP_per_s=flop/bare/1e9)
+
+def operators(step, n=20):
+    "Milliseconds of a step by operator"
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as prof:
+        for _ in range(n): step()
+    return pd.Series({e.key: e.self_cpu_time_total/n/1e3 for e in prof.key_averages()}).nlargest(15)
+
+def per_second(train, n=20_000):
+    "Cells a second: made, written, scored"
+    model, _ = fit(train, epochs=1, progress=False)
+    controls, real, res = train[train.is_control], train.to_adata(), {}
+    for mode in 'ABC':
+        times = []
+        for _ in range(3): start = time.perf_counter(); got = generate(model, controls, 'IFNB', mode, n=n, progress=False); times.append(time.perf_counter()-start)
+        res[f'made, mode {mode}'] = n/min(times)
+    with tempfile.TemporaryDirectory() as d: start = time.perf_counter(); got.write_h5ad(f'{d}/cells.h5ad'); res['written as h5ad'] = n/(time.perf_counter()-start)
+    few = got[::10].copy()
+    start = time.perf_counter(); scoreboard({'mode C': few}, real, 'condition', 'control'); res[f'scored, all metrics, {len(few)} cells'] = len(few)/(time.perf_counter()-start)
+    return res
+
 if __name__=='__main__':
-    p = argparse.ArgumentParser(); p.add_argument('--batch', type=int, default=128); B = p.parse_args().batch
+    p = argparse.ArgumentParser(); p.add_argument('--batches', default='128,256,512'); a = p.parse_args()
     cells = PertData(kang18(), **studies['kang18'][1])
     train = cells.to_genes(choose_genes(cells))
     logs = PertData(train.to_adata(), 'condition', cell_type_key='cell_type')
-    model, step = stepper(train, 'nb', B)
-    _, gaussian = stepper(logs, 'gaussian', B)
-    t_nb, t_g = best(step), best(gaussian)
-    shapes = list(products(model, B))
-    flops = sum(2*m*k*n for m,k,n in shapes)
-    bare = sum(best(lambda x=torch.randn(m,k), y=torch.randn(k,n): x@y) for m,k,n in shapes)
-    print(f'batch {B}, {torch.get_num_threads()} threads: NB step {t_nb*1e3:.1f} ms, Gaussian {t_g*1e3:.1f} ms, ratio {t_nb/t_g:.2f}')
-    print(f'{flops/1e9:.3f} GFLOP of matrix products in {bare*1e3:.1f} ms by themselves ({flops/bare/1e9:.0f} GFLOP/s): {bare/t_nb:.0%} of the NB step')
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as prof:
-        for _ in range(20): step()
-    ops = pd.Series({e.key: e.self_cpu_time_total/20e3 for e in prof.key_averages()}).nlargest(14)
-    print('\nms per step, by operator\n'+ops.round(2).to_string())
-    model, _ = fit(train, epochs=1, progress=False)
-    ctrl = train[train.is_control]
-    for mode in 'ABC':
-        n = 20_000; start = time.perf_counter(); got = generate(model, ctrl, 'IFNB', mode, n=n, progress=False); t = time.perf_counter()-start
-        print(f'mode {mode}: {n/t:.0f} cells of {got.n_vars} genes a second')
+    steps, rows = zip(*(step_limits(train, logs, int(B)) for B in a.batches.split(',')))
+    tables = {'limit': pd.DataFrame(rows), 'operators': operators(steps[0]).rename_axis('operator').reset_index(name='ms'),
+              'per_second': pd.Series(per_second(train)).rename_axis('what').reset_index(name='cells_per_second')}
+    folder = Path(__file__).parent/'records'; folder.mkdir(exist_ok=True)
+    for name,t in tables.items(): t.round(4).to_csv(folder/f'{name}.csv', index=False); print(t.round(3).to_string(index=False), '\n')

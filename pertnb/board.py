@@ -37,7 +37,7 @@ def baseline(name:str # Name on the board
 
 def type_shifts(train:PertData, target:str):
     "Cell types with cells enough under control and target, their control profiles and their mean shifts, each (T, G)"
-    seen = Effects.of(train)
+    seen = Effects.of(train[train.is_control | (train.condition==target)])
     types = seen.types(target)
     if not types:
         if not (train.condition==target).any(): raise Refused(f'no training cell is {target!r}')
@@ -121,7 +121,7 @@ def mean_of_pairs_baseline(controls, target, train):
 @baseline('resampled')
 def resampled_baseline(controls, target, train, seed=0):
     rng, x, pert = np.random.default_rng(seed), train.x, train.condition==target
-    types, of = (train.cell_type, controls.cell_type) if train.cell_type is not None else (np.full(len(train), ''), np.full(len(controls), ''))
+    types, of = (train.types, controls.types) if train.cell_type is not None else (np.full(len(train), 'all'), np.full(len(controls), 'all'))
     if gone := sorted({t for t in of if not (pert & (types==t)).any()}): raise Refused(f'no training cell is {target!r} and {listed(gone)}')
     return x[[rng.choice(np.flatnonzero(pert & (types==t))) for t in of]]
 

@@ -186,6 +186,11 @@ def is_control(self:PertData):
     "Which cells are unperturbed"
     return self.condition==self.conditions.control
 
+@patch(as_prop=True)
+def types(self:PertData):
+    "Each cell's type; all are of type `all` if no types were given"
+    return np.full(len(self), 'all') if self.cell_type is None else self.cell_type
+
 # %% ../nbs/00_data.ipynb #57598edc
 @patch
 def __getitem__(self:PertData,
@@ -209,6 +214,7 @@ def to_genes(self:PertData,
         raise InputError(f'{len(gone)} of {len(at)} genes are missing from the data: {listed(gone)}.')
     new = self[:]
     new.values, new.genes = self.values[:,at], self.genes[at]
+    new.values.sort_indices()
     return new
 
 # %% ../nbs/00_data.ipynb #af9f589c
@@ -236,7 +242,7 @@ def dense(adata # Cells, `X` sparse or dense
 
 # %% ../nbs/00_data.ipynb #b771e7d6
 Batch = namedtuple('Batch', 'x c y s t k', defaults=(None, None, None, None))
-Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts (B, G) and s: library sizes (B, 1), both None for log-normalised data; t, k: numbers of the cell type and of the condition, each (B,)"
+Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data; t, k: numbers of the cell type and of the condition, each (B,)"
 
 @patch
 def batch(self:PertData,
@@ -247,7 +253,9 @@ def batch(self:PertData,
     x = log_normalise(v, self.size[idx]) if self.kind=='counts' else v # while it is still sparse
     x, c, t, k = map(torch.from_numpy, (x.toarray(), c, t, k))
     if self.kind!='counts': return Batch(x, c, t=t, k=k)
-    return Batch(x, c, torch.from_numpy(v.toarray()), torch.from_numpy(self.size[idx])[:,None], t, k)
+    at = np.stack([np.repeat(np.arange(len(x)), np.diff(v.indptr)), v.indices])
+    y = torch.sparse_coo_tensor(torch.from_numpy(at), torch.from_numpy(v.data), x.shape, check_invariants=False, is_coalesced=True)
+    return Batch(x, c, y, torch.from_numpy(self.size[idx])[:,None], t, k)
 
 @patch
 def batches(self:PertData,

@@ -21,7 +21,7 @@ def profiles(train:PertData,
              min_cells:int=20 # Fewest cells of a group
             ) -> pd.DataFrame: # Groups (cell type, condition) × genes, log1p(1e4)
     "The mean profile of each cell type under each condition"
-    types, x = np.full(len(train), 'all') if train.cell_type is None else train.cell_type, train.x
+    types, x = train.types, train.x
     n = pd.Series(1, [types, train.condition]).groupby(level=[0,1]).size()
     return pd.DataFrame({g: profile(x, (types==g[0])&(train.condition==g[1])) for g in n.index[n>=min_cells]}, index=train.genes).T
 

@@ -37,7 +37,9 @@ def mode(f):
 def mode_A(model:CVAE, ask:Ask):
     "@eq-mode-a, or @eq-mode-a-type: z from a prior; of the batch, only sizes (and types) are used"
     z = torch.randn(len(ask.batch.x), model.sizes['n_latent'])
-    if ask.prior=='type': z = torch.stack([m + L@e for e,(m,L) in zip(z, map(model.priors.get, ask.types))])
+    for t in np.unique(ask.types) if ask.prior=='type' else ():
+        of, (m, L) = ask.types==t, model.priors[t]
+        z[of] = m + z[of]@L.T
     return model.decode(z, ask.c, ask.batch.s).sample()
 
 @mode
@@ -47,18 +49,19 @@ def mode_B(model:CVAE, ask:Ask):
     return model.decode(z, ask.c, ask.batch.s).sample()
 
 # %% ../nbs/05_generation.ipynb #c8e91b73
-def change_counts(y, rho, m, alpha # Counts, fold changes and means under control, each (B, G); dispersions, (G,)
-                 ):                # Counts, (B, G)
+def change_counts(y, rho, m, alpha # Counts (B, G), sparse; fold changes and means under control, each (B, G); dispersions, (G,)
+                 ):                # Counts, a sparse tensor (B, G)
     "@eq-mode-c: counts whose rates are `rho` times as high"
-    rate = torch.distributions.Gamma(y+1/alpha, 1+1/(alpha*m)).sample()          # λ | y
-    fewer, more = torch.binomial(y, rho.clamp(max=1)), torch.poisson((rho-1).clamp(min=0)*rate)
-    return torch.where(rho<1, fewer, y+more)
+    at, am = y.indices(), alpha*m
+    kept = torch.binomial(y.values(), rho[at[0],at[1]].clamp(max=1))
+    more = sample_counts((rho-1).clamp(min=0)*am/(1+am), y.to_dense()+1/alpha)
+    return (torch.sparse_coo_tensor(at, kept, y.shape, check_invariants=False) + more).coalesce()
 
 # %% ../nbs/05_generation.ipynb #ba0c59e4
 def towards_expected(change, ask:Ask):
     "@eq-lean: a change (B, G), drawn towards what other groups suggest, where they suggest something"
     for t,d in ask.expected.items():
-        of = torch.as_tensor(np.asarray(ask.types)==t)
+        of = torch.as_tensor(ask.types==t)
         change[of] = (1-ask.lean)*change[of] + ask.lean*d
     return change
 
@@ -72,14 +75,12 @@ def mode_C(model:CVAE, ask:Ask):
 
 def expected_changes(model:CVAE, controls:PertData, target) -> dict:
     "Cell type → change of level (G,), for the types of these control cells not seen under the target, if other groups suggest one"
-    types, res, x = _types_of(controls), {}, controls.x
+    types, res, x = controls.types, {}, controls.x
     for t in np.unique(types):
         if model.effects.seen(t, target): continue
         d = model.effects.expected(profile(x, types==t), t, target)
         if d is not None: res[t] = torch.as_tensor(d, dtype=torch.float32)
     return res
-
-def _types_of(controls): return np.full(len(controls), 'all') if controls.cell_type is None else controls.cell_type
 
 # %% ../nbs/05_generation.ipynb #485d94fa
 def control_cells(model:CVAE,
@@ -97,6 +98,13 @@ def sources(n_controls:int, n, rng) -> np.ndarray:
     return np.arange(n_controls) if n is None else np.sort(np.resize(rng.permutation(n_controls), n))
 
 # %% ../nbs/05_generation.ipynb #e1839e2d
+def _csr(values):
+    "Sampled values (B, G) for AnnData; those below zero are cut"
+    if not values.is_sparse: return sp.csr_matrix(values.clamp(min=0).numpy())
+    res = sp.csr_matrix((values.values().numpy(), values.indices().numpy()), values.shape)
+    res.eliminate_zeros()
+    return res
+
 def _cells(X, counts, source, target, mode, controls, typed=True):
     "Predicted cells as an AnnData"
     k = controls.keys
@@ -127,7 +135,7 @@ def generate(model:CVAE,          # Trained
     must_have(prior, ('normal','type'), 'prior')
     if not 0<=lean<=1: raise InputError(f'lean is a share between 0 and 1, not {lean}.')
     controls = control_cells(model, controls)
-    types, expected = _types_of(controls), expected_changes(model, controls, target) if mode=='C' and lean else {}
+    types, expected = controls.types, expected_changes(model, controls, target) if mode=='C' and lean else {}
     if mode=='A' and prior=='type':
         for t in np.unique(types): must_have(t, model.priors, 'cell type among the training cells')
     c, source, X = torch.from_numpy(model.conditions([target])), sources(len(controls), n, np.random.default_rng(seed)), []
@@ -136,7 +144,7 @@ def generate(model:CVAE,          # Trained
         for i in progress_bar(range(0, len(source), 1024), desc=f'mode {mode}', show=progress):
             at = source[i:i+1024]
             b = controls.batch(at)
-            X.append(sp.csr_matrix(sample(model, Ask(b, c.expand(len(at), -1), types[at], prior, expected, lean)).clamp(min=0).numpy()))
+            X.append(_csr(sample(model, Ask(b, c.expand(len(at), -1), types[at], prior, expected, lean))))
     X, typed = sp.vstack(X, 'csr'), mode!='A' or prior=='type'
     if model.likelihood=='gaussian': return _cells(X, None, source, target, mode, controls, typed)
     return _cells(log_normalise(X, controls.size[source]), X.astype(np.int32), source, target, mode, controls, typed)
@@ -171,7 +179,7 @@ def shift_interval(models,             # A trained model, or several that differ
     shifts = np.stack([profile(x) for x in cells])-profile(controls.x)
     shift, z = shifts.mean(0), norm.ppf(.5+coverage/2)
     variance = shifts.var(0, ddof=1) if len(models)>1 else np.zeros_like(shift)
-    unseen = np.mean([not models[0].effects.seen(t, target) for t in _types_of(controls)]) # share of cells
+    unseen = np.mean([not models[0].effects.seen(t, target) for t in controls.types]) # share of cells
     missed = models[0].effects.analogues(target) if unseen else None
     if missed is None: unseen = 0.
     variance = variance + (1-unseen)*2*cells[0].toarray().var(0)/len(controls) # real cells scatter, and so do the controls

@@ -67,10 +67,9 @@ def type_priors(model:CVAE,
                ) -> dict:       # Cell type → mean (d,) and Cholesky factor (d, d) of V; all cells are type `all` if there are no types
     "@eq-type-prior"
     mu, logvar = map(torch.cat, zip(*(model.encode(b.x, b.c) for b in train.batches(1024))))
-    types = np.full(len(mu), 'all') if train.cell_type is None else train.cell_type
     res = {}
-    for t in np.unique(types):
-        m, v = mu[types==t], logvar[types==t].exp().mean(0)
+    for t in np.unique(train.types):
+        m, v = mu[train.types==t], logvar[train.types==t].exp().mean(0)
         cov = torch.cov(m.T, correction=0).reshape(len(v), -1)
         res[str(t)] = m.mean(0), torch.linalg.cholesky(cov + v.diag())
     return res
@@ -100,15 +99,15 @@ def _two_parts(train, frac, seed):
 # %% ../nbs/04_training.ipynb #4aeea8cf
 def fit(train:PertData,          # Training cells with the genes to model
         likelihood:str='nb',     # 'nb' on counts, 'gaussian' on log-normalised values
-        n_latent:int=20,         # d, dimension of z
+        n_latent:int=10,         # d, dimension of z
         n_hidden:int=128,        # Units per hidden layer
         n_layers:int=1,          # Hidden layers in encoder and decoder
         dropout:float=0.,        # Share of hidden units silenced while training
-        epochs:int=40,           # Passes over the cells, at most
+        epochs:int=20,           # Passes over the cells, at most
         batch_size:int=128,      # Cells per step
-        lr:float=4e-3,           # Highest learning rate of the cycle
+        lr:float=8e-3,           # Highest learning rate of the cycle
         weight_decay:float=1e-2, # AdamW's decay
-        beta:float=1.,           # Price of z
+        beta:float=.5,           # Price of z
         warmup:float=.2,         # Fraction of steps over which the price is annealed
         free_bits:float=0.,      # Nats per dimension that cost nothing
         align:float=5.,          # Weight of the misalignment of z between conditions
@@ -123,11 +122,11 @@ def fit(train:PertData,          # Training cells with the genes to model
         model = CVAE(train.genes, train.conditions, likelihood, n_latent, n_hidden, n_layers, dropout)
         model.keys = train.keys
         train, val = _two_parts(model.align(train), val_frac, seed)
-        opt = torch.optim.AdamW(model.start_at(train).parameters(), lr, weight_decay=weight_decay, fused=True)
+        opt = torch.optim.AdamW(model.start_at(train).parameters(), lr, (.9,.95), weight_decay=weight_decay, fused=True)
         per_epoch = max(len(train)//batch_size, 1)
         total, step, history, rng = epochs*per_epoch, 0, [], np.random.default_rng(seed)
-        chance = train.balanced(balance) if balance else None
-        schedule, best = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=total), Best(patience, warmup*epochs)
+        chance, best = train.balanced(balance) if balance else None, Best(patience, warmup*epochs)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(opt, lr, total_steps=total, pct_start=.15, cycle_momentum=False)
         for epoch in (bar := progress_bar(range(1, epochs+1), desc='training', show=progress)):
             for b in train.batches(batch_size, rng, chance):
                 log_px, price, mu = elbo_terms(model, b)                                   # encode, sample, decode

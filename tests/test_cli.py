@@ -159,7 +159,7 @@ def test_seeds_and_resuming(tmp_path):
     stamp = (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns
     assert CliRunner().invoke(main, args).output == first.output and (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns == stamp
     other = CliRunner().invoke(main, [*args, '--n-latent', '3'])
-    assert other.exit_code == 1 and 'n_latent: 20, now 3' in other.output
+    assert other.exit_code == 1 and 'n_latent: 10, now 3' in other.output
 
 # other people's predictions: (how to make the file, further arguments, a word that the message must hold)
 flawed = {

@@ -1,57 +1,50 @@
 """Peers on the very same cells, genes, threads and scores, run in turn with ours.
 
-    PERTNB_DATA=../shared/data python bench/peers/run.py [--holdouts cells,CD14 Mono,NK] [--epochs N]
+    PERTNB_DATA=../shared/data python bench/peers/run.py [--held-out cells,NK] [--who pertnb,scVI] [--seeds 1] [--epochs N]
 
-Makes a venv with scvi-tools in bench/peers/.venv (its own defaults unless --epochs), runs ours (in a process of its own,
-too) and scVI on each task, and scores both with the board's metrics. Writes nbs/results/peers.csv.
+Makes a venv for each peer in bench/peers/.venv (its own defaults, unless --epochs), trains each predictor in a process of
+its own, and scores all with the board's metrics. Writes nbs/results/peers.csv, a row for each predictor, fold and seed;
+rows that are there stay, unless run anew.
 """
 import argparse, json, os, subprocess, sys, tempfile
 from pathlib import Path
 import pandas as pd
-from pertnb.board import fit_pcs
-from pertnb.data import *
-from pertnb.metrics import metrics
+here = Path(__file__).parent; sys.path.insert(0, str(here.parent))
+from folds import kang_fold
+from pertnb.data import read_h5ad
 
-here = Path(__file__).parent
-ours = '''import json, resource, sys, time, warnings; warnings.simplefilter('ignore')
-from pertnb.data import *; from pertnb.training import *; from pertnb.generation import *
-keys = dict(condition_key='condition', control='control', cell_type_key='cell_type', layer='counts', size_key='library_size')
-train = PertData(sys.argv[1], **keys); fit(train, epochs=1, progress=False)
-start = time.perf_counter(); model, h = fit(train, progress=False); seconds = time.perf_counter()-start
-for m in 'BC': generate(model, sys.argv[2], sys.argv[3], m, progress=False).write_h5ad(sys.argv[4]+m+'.h5ad')
-print(json.dumps(dict(seconds=seconds, epochs=len(h), peak_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3)))'''
+peers = {'pertnb': ('ours.py', None), 'scVI': ('scvi_flip.py', ['scvi-tools>=1.4,<1.5']),
+         'scGen': ('scgen_shift.py', ['pertpy==1.0.3', 'scvi-tools>=1.4,<1.5', 'statsmodels<0.15'])}
+key, results = ['held_out','predictor','seed'], here.parents[1]/'nbs'/'results'/'peers.csv'
+names = ('r','J25','J50','J100','E','C2ST','variance R2','zeros off')
 
-def venv():
-    python = here/'.venv'/'bin'/'python'
-    if not python.exists():
-        subprocess.run([sys.executable, '-m', 'venv', here/'.venv'], check=True)
-        for o in (['torch==2.13.0'], ['scvi-tools>=1.4,<1.5']): subprocess.run([python, '-m', 'pip', 'install', '-q', *o], check=True)
-    return python
+def python(name):
+    "The interpreter of a peer's venv, made if it is not there"
+    if not peers[name][1]: return sys.executable
+    home = here/'.venv'/name
+    if not (home/'done').exists():
+        subprocess.run([sys.executable, '-m', 'venv', home], check=True)
+        for o in (['torch==2.13.0'], peers[name][1]): subprocess.run([home/'bin'/'python', '-m', 'pip', 'install', '-q', *o], check=True)
+        (home/'done').touch()
+    return home/'bin'/'python'
 
-def call(*args):
-    done = subprocess.run(list(map(str, args)), capture_output=True, text=True)
-    if done.returncode: raise SystemExit(done.stderr[-2000:])
+def run(name, folder, seed, epochs):
+    "Train and predict in a process of its own; what it says of itself"
+    done = subprocess.run([python(name), here/peers[name][0], folder, 'IFNB', str(seed), *([epochs] if epochs else [])], capture_output=True, text=True)
+    if done.returncode: raise SystemExit(done.stderr[-3000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 if __name__=='__main__':
-    p = argparse.ArgumentParser(); p.add_argument('--holdouts', default='cells,CD14 Mono,NK'); p.add_argument('--epochs', default='')
-    a = p.parse_args(); python, rows = venv(), []
-    cells = PertData(kang18(), **studies['kang18'][1])
-    for h in a.holdouts.split(','):
-        test = split_cells(cells, seed=0) if h=='cells' else split_cell_type(cells, h)
-        train = cells[~test].to_genes(choose_genes(cells[~test]))
-        ctrl = cells[cells.is_control & (test if h=='cells' else cells.cell_type==h)].to_genes(train.genes)
-        real = cells[test & ~cells.is_control].to_genes(train.genes)
-        mean, axes = fit_pcs(train.to_adata())
-        with tempfile.TemporaryDirectory() as d:
-            train.to_adata().write_h5ad(f'{d}/train.h5ad'); ctrl.to_adata().write_h5ad(f'{d}/ctrl.h5ad')
-            found = {'pertnb': call(sys.executable, '-c', ours, f'{d}/train.h5ad', f'{d}/ctrl.h5ad', 'IFNB', f'{d}/ours'),
-                     'scVI': call(python, here/'scvi_flip.py', f'{d}/train.h5ad', f'{d}/ctrl.h5ad', 'IFNB', f'{d}/scvi.h5ad', *filter(None, [a.epochs]))}
-            X, C = real.x.toarray(), ctrl.x.toarray()
-            for name,file,info in (('pertnb, mode B','oursB.h5ad','pertnb'), ('pertnb, mode C','oursC.h5ad','pertnb'), ('scVI, flipped and sampled','scvi.h5ad','scVI')):
-                P = dense(read_h5ad(f'{d}/{file}'))
-                score = {m: float(metrics[m](*((o-mean)@axes for o in (P, X, C)) if metrics[m].space=='pcs' else (P, X, C))) for m in ('r','J50','E','variance R2','C2ST')}
-                rows.append(dict(held_out=h, predictor=name, **{k: found[info][k] for k in ('seconds','epochs','peak_MB')}, **score)); print(rows[-1], flush=True)
-    out = Path(__file__).parents[2]/'nbs'/'results'/'peers.csv'; out.parent.mkdir(exist_ok=True)
-    (res := pd.DataFrame(rows)).round(4).to_csv(out, index=False)
-    print(res.round(3).to_string(index=False))
+    p = argparse.ArgumentParser(); p.add_argument('--held-out', default='cells'); p.add_argument('--who', default='pertnb,scVI')
+    p.add_argument('--seeds', type=int, default=1); p.add_argument('--epochs', default='')
+    a = p.parse_args()
+    for held_out, seed in ((h, s) for s in range(a.seeds) for h in a.held_out.split(',')):
+        train, controls, score = kang_fold(held_out, names)
+        for name in a.who.split(','):
+            with tempfile.TemporaryDirectory() as d:
+                train.to_adata().write_h5ad(f'{d}/train.h5ad'); controls.to_adata().write_h5ad(f'{d}/controls.h5ad')
+                said = run(name, d, seed, a.epochs)
+                rows = [dict(held_out=held_out, predictor=f.stem, seed=seed, **said, **score(read_h5ad(f))) for f in sorted(Path(d).glob(f'{name}*.h5ad'))]
+            old = [pd.read_csv(results)] if results.exists() else []
+            pd.concat([*old, pd.DataFrame(rows)]).drop_duplicates(key, keep='last').round(4).to_csv(results, index=False)
+            print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
