@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 import pandas as pd
 import torch
-from folds import kang_fold
+from folds import kang_fold, keep
 from pertnb.generation import generate
 from pertnb.training import fit
 
@@ -35,9 +35,6 @@ if __name__=='__main__':
     p.add_argument('--variants', default=';'.join(variants), help='separated by ;'); a = p.parse_args()
     jobs = [(t, v, s) for s in range(a.seeds) for v in a.variants.split(';') for t in a.types.split(',')]
     with ProcessPoolExecutor(os.cpu_count()) as pool: rows = sum(pool.map(one, jobs), [])
-    out = Path(__file__).parents[1]/'nbs'/'results'/'ablation.csv'; out.parent.mkdir(exist_ok=True)
-    old = [pd.read_csv(out)] if out.exists() else [] # variants not run now stay as they are
-    res = pd.concat([pd.DataFrame(rows), *old]).drop_duplicates(['variant','way','cell_type','seed','metric'])
-    res.to_csv(out, index=False)
+    res = keep(Path(__file__).parents[1]/'nbs'/'results'/'ablation.csv', pd.DataFrame(rows), ['variant','way','cell_type','seed','metric'])
     by_seed = res.groupby(['variant','way','metric','seed'], sort=False).value.mean().unstack('metric')
     print(by_seed.groupby(level=[0,1], sort=False).agg(['mean','std']).round(3).to_string())

@@ -1,4 +1,7 @@
-"One Kang fold for the benches: cells to train on, controls to start from, and a score against the real ones."
+"What the benches share: one Kang fold with its score, a call in a process of its own, a table that grows."
+import json, subprocess
+from pathlib import Path
+import pandas as pd
 from pertnb.board import fit_pcs
 from pertnb.data import *
 from pertnb.metrics import metrics
@@ -18,3 +21,16 @@ def kang_fold(held_out='cells', names=('r','J50','E')):
         sets['pcs'] = tuple(map(project, sets['genes']))
         return {m: float(metrics[m](*sets[metrics[m].space])) for m in names}
     return train, controls, score
+
+def own_process(*command):
+    "Run a command; its last line of output, read as JSON"
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if done.returncode: raise SystemExit(done.stderr[-3000:])
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+def keep(path, rows, key):
+    "Write rows to a CSV, and return all it holds; those that are there stay, unless the new ones have the same `key`"
+    path = Path(path); path.parent.mkdir(exist_ok=True)
+    old = [pd.read_csv(path)] if path.exists() else []
+    (res := pd.concat([rows, *old]).drop_duplicates(key)).to_csv(path, index=False)
+    return res

@@ -6,13 +6,13 @@ Cells of the simulated study, drawn again with replacement; more than its 1,000 
 and condition side by side. One epoch is trained (with what a model takes along) and as many cells are generated as there
 are controls, in a process of its own for each size. Writes bench/records/growth.csv.
 """
-import argparse, json, resource, subprocess, sys, time
+import argparse, json, resource, sys, time
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import torch
 import anndata as ad
+from folds import own_process
 from pertnb.data import *
 from pertnb.generation import generate
 from pertnb.training import fit
@@ -28,15 +28,16 @@ def study(cells, genes, n=3000):
     obs = obs.iloc[rows].reset_index(drop=True); obs.index = obs.index.astype(str)
     return PertData(ad.AnnData(X[rows], obs, pd.DataFrame(index=[f'g{i}' for i in range(genes)])), **studies['demo'][1])
 
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3 # MB
+
 def one(cells, genes):
     train = study(cells, genes)
     data_mb = (train.values.data.nbytes+train.values.indices.nbytes)/1e6
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3
+    before = peak()
     start = time.perf_counter(); model, _ = fit(train, epochs=1, progress=False); fitted = time.perf_counter()-start
-    controls = train[train.is_control]
-    after_fit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3
+    controls, after_fit = train[train.is_control], peak()
     start = time.perf_counter(); got = generate(model, controls, 'IFNB', progress=False); made = time.perf_counter()-start
-    return dict(cells=cells, genes=genes, data_MB=data_mb, before_MB=before, fit_MB=after_fit, peak_MB=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3,
+    return dict(cells=cells, genes=genes, data_MB=data_mb, before_MB=before, fit_MB=after_fit, peak_MB=peak(),
                 train_us_per_cell=fitted/cells*1e6, generate_us_per_cell=made/len(got)*1e6)
 
 if __name__=='__main__':
@@ -46,9 +47,7 @@ if __name__=='__main__':
     rows = []
     for genes in a.genes.split(','):
         for cells in a.cells.split(','):
-            done = subprocess.run([sys.executable, __file__, '--one', f'{cells},{genes}'], capture_output=True, text=True)
-            if done.returncode: raise SystemExit(done.stderr[-2000:])
-            rows.append(json.loads(done.stdout.strip().splitlines()[-1])); print(rows[-1], flush=True)
+            rows.append(own_process(sys.executable, __file__, '--one', f'{cells},{genes}')); print(rows[-1], flush=True)
     out = Path(__file__).parent/'records'/'growth.csv'; out.parent.mkdir(exist_ok=True)
     (res := pd.DataFrame(rows)).round(2).to_csv(out, index=False)
     print(res.round(1).to_string(index=False))

@@ -121,7 +121,7 @@ def mean_of_pairs_baseline(controls, target, train):
 @baseline('resampled')
 def resampled_baseline(controls, target, train, seed=0):
     rng, x, pert = np.random.default_rng(seed), train.x, train.condition==target
-    types, of = (train.types, controls.types) if train.cell_type is not None else (np.full(len(train), 'all'), np.full(len(controls), 'all'))
+    types, of = train.types, controls.types if train.cell_type is not None else np.full(len(controls), 'all')
     if gone := sorted({t for t in of if not (pert & (types==t)).any()}): raise Refused(f'no training cell is {target!r} and {listed(gone)}')
     return x[[rng.choice(np.flatnonzero(pert & (types==t))) for t in of]]
 

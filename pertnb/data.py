@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Batch', 'KANG18_URL', 'usual_target', 'studies', 'InputError', 'listed', 'must_have', 'value_kind', 'read_h5ad',
-           'Conditions', 'log_normalise', 'PertData', 'dense', 'choose_genes', 'split_cells', 'split_cell_type', 'demo',
-           'demo_true_shift', 'kang18', 'example']
+           'Conditions', 'log_normalise', 'PertData', 'dense', 'sparse_counts', 'choose_genes', 'split_cells',
+           'split_cell_type', 'demo', 'demo_true_shift', 'kang18', 'example']
 
 # %% ../nbs/00_data.ipynb #f18b3192
 import os, warnings
@@ -244,6 +244,13 @@ def dense(adata # Cells, `X` sparse or dense
 Batch = namedtuple('Batch', 'x c y s t k', defaults=(None, None, None, None))
 Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data; t, k: numbers of the cell type and of the condition, each (B,)"
 
+def sparse_counts(at,    # Cell and gene of each count, (2, n), in order, each place once
+                  k,     # The counts, (n,)
+                  shape  # (B, G)
+                 ):      # A sparse tensor
+    "Counts as a tensor that keeps the non-zeros only"
+    return torch.sparse_coo_tensor(at, k, shape, check_invariants=False, is_coalesced=True)
+
 @patch
 def batch(self:PertData,
           idx=slice(None)    # Which cells
@@ -254,9 +261,10 @@ def batch(self:PertData,
     x, c, t, k = map(torch.from_numpy, (x.toarray(), c, t, k))
     if self.kind!='counts': return Batch(x, c, t=t, k=k)
     at = np.stack([np.repeat(np.arange(len(x)), np.diff(v.indptr)), v.indices])
-    y = torch.sparse_coo_tensor(torch.from_numpy(at), torch.from_numpy(v.data), x.shape, check_invariants=False, is_coalesced=True)
+    y = sparse_counts(torch.from_numpy(at), torch.from_numpy(v.data), x.shape)
     return Batch(x, c, y, torch.from_numpy(self.size[idx])[:,None], t, k)
 
+# %% ../nbs/00_data.ipynb #874a0bf1
 @patch
 def batches(self:PertData,
             size:int=128,     # Cells per batch

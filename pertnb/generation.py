@@ -55,7 +55,7 @@ def change_counts(y, rho, m, alpha # Counts (B, G), sparse; fold changes and mea
     at, am = y.indices(), alpha*m
     kept = torch.binomial(y.values(), rho[at[0],at[1]].clamp(max=1))
     more = sample_counts((rho-1).clamp(min=0)*am/(1+am), y.to_dense()+1/alpha)
-    return (torch.sparse_coo_tensor(at, kept, y.shape, check_invariants=False) + more).coalesce()
+    return (sparse_counts(at, kept, y.shape) + more).coalesce()
 
 # %% ../nbs/05_generation.ipynb #ba0c59e4
 def towards_expected(change, ask:Ask):

@@ -27,7 +27,7 @@ class Gaussian:
 
     def sample(self): return self.mean + self.sigma*torch.randn_like(self.mean)
 
-# %% ../nbs/02_model.ipynb #2af67c3f
+# %% ../nbs/02_model.ipynb #c9a410dd
 class _NBLogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx, log_mean, alpha, cell, gene, k):         # non-zero counts k (n,), and where they are
@@ -51,6 +51,7 @@ class _NBLogProb(torch.autograd.Function):
         d_log_mean.view(-1).index_add_(0, cell*len(theta)+gene, g[cell]*rest)
         return d_log_mean, d_log_alpha*theta, None, None, None # ∂/∂α = θ ∂/∂log α
 
+# %% ../nbs/02_model.ipynb #2af67c3f
 def sample_counts(am,    # αμ, (B, G)
                   theta  # θ, (G,) or (B, G)
                  ):      # A sparse tensor (B, G)
@@ -61,8 +62,9 @@ def sample_counts(am,    # αμ, (B, G)
     first = torch.expm1(-torch.log1p(-u)/theta)/am                          # τ
     rate = torch._standard_gamma(theta+1)/(1/am+first)                      # λ | τ
     k = 1 + torch.poisson((1-first).clamp(min=0)*rate)
-    return torch.sparse_coo_tensor(torch.stack([at//G, at%G]), k, (B, G), check_invariants=False, is_coalesced=True)
+    return sparse_counts(torch.stack([at//G, at%G]), k, (B, G))
 
+# %% ../nbs/02_model.ipynb #9599fb65
 class NegativeBinomial:
     "Counts with mean `exp(log_mean)` (B, G) and variance `mean + alpha·mean²`, `alpha` (G,)"
     def __init__(self, log_mean, alpha): self.log_mean, self.alpha = log_mean, alpha
@@ -111,11 +113,11 @@ class Decoder(nn.Module):
 
     def forward(self, z, c): return self.head(self.body(torch.cat([z, c], 1)))
 
-def log_rate(o,   # Decoder output, (B, G)
-             s=1. # Library sizes, (B, 1)
-            ):    # (B, G)
+def log_rate(o, # Decoder output, (B, G)
+             s  # Library sizes, (B, 1)
+            ):  # (B, G)
     "@eq-share: log mean count; with s = 1, log-softmax over the genes and one bin for all others"
-    return o + (torch.as_tensor(s).log() - F.softplus(o.logsumexp(1, keepdim=True))) # log(1 + Σ exp o)
+    return o + (s.log() - F.softplus(o.logsumexp(1, keepdim=True))) # log(1 + Σ exp o)
 
 # %% ../nbs/02_model.ipynb #2c437b7b
 class CVAE(nn.Module):

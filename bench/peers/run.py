@@ -6,16 +6,16 @@ Makes a venv for each peer in bench/peers/.venv (its own defaults, unless --epoc
 its own, and scores all with the board's metrics. Writes nbs/results/peers.csv, a row for each predictor, fold and seed;
 rows that are there stay, unless run anew.
 """
-import argparse, json, os, subprocess, sys, tempfile
+import argparse, subprocess, sys, tempfile
 from pathlib import Path
 import pandas as pd
 here = Path(__file__).parent; sys.path.insert(0, str(here.parent))
-from folds import kang_fold
+from folds import kang_fold, keep, own_process
 from pertnb.data import read_h5ad
 
 peers = {'pertnb': ('ours.py', None), 'scVI': ('scvi_flip.py', ['scvi-tools>=1.4,<1.5']),
          'scGen': ('scgen_shift.py', ['pertpy==1.0.3', 'scvi-tools>=1.4,<1.5', 'statsmodels<0.15'])}
-key, results = ['held_out','predictor','seed'], here.parents[1]/'nbs'/'results'/'peers.csv'
+results = here.parents[1]/'nbs'/'results'/'peers.csv'
 names = ('r','J25','J50','J100','E','C2ST','variance R2','zeros off')
 
 def python(name):
@@ -30,9 +30,7 @@ def python(name):
 
 def run(name, folder, seed, epochs):
     "Train and predict in a process of its own; what it says of itself"
-    done = subprocess.run([python(name), here/peers[name][0], folder, 'IFNB', str(seed), *([epochs] if epochs else [])], capture_output=True, text=True)
-    if done.returncode: raise SystemExit(done.stderr[-3000:])
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return own_process(python(name), here/peers[name][0], folder, 'IFNB', seed, *([epochs] if epochs else []))
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(); p.add_argument('--held-out', default='cells'); p.add_argument('--who', default='pertnb,scVI')
@@ -45,6 +43,5 @@ if __name__=='__main__':
                 train.to_adata().write_h5ad(f'{d}/train.h5ad'); controls.to_adata().write_h5ad(f'{d}/controls.h5ad')
                 said = run(name, d, seed, a.epochs)
                 rows = [dict(held_out=held_out, predictor=f.stem, seed=seed, **said, **score(read_h5ad(f))) for f in sorted(Path(d).glob(f'{name}*.h5ad'))]
-            old = [pd.read_csv(results)] if results.exists() else []
-            pd.concat([*old, pd.DataFrame(rows)]).drop_duplicates(key, keep='last').round(4).to_csv(results, index=False)
+            keep(results, pd.DataFrame(rows).round(4), ['held_out','predictor','seed'])
             print(pd.DataFrame(rows).round(3).to_string(index=False), flush=True)
