@@ -1,5 +1,5 @@
-"What the benches share: one Kang fold with its score, a call in a process of its own, a table that grows."
-import json, subprocess
+"What the benches share: one Kang fold with its score, a call in a process of its own, its peak memory, a table that grows."
+import json, resource, subprocess
 from pathlib import Path
 import pandas as pd
 from pertnb.board import fit_pcs
@@ -27,6 +27,8 @@ def own_process(*command):
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     if done.returncode: raise SystemExit(done.stderr[-3000:])
     return json.loads(done.stdout.strip().splitlines()[-1])
+
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3 # MB
 
 def keep(path, rows, key):
     "Write rows to a CSV, and return all it holds; those that are there stay, unless the new ones have the same `key`"

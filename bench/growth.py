@@ -6,13 +6,13 @@ Cells of the simulated study, drawn again with replacement; more than its 1,000 
 and condition side by side. One epoch is trained (with what a model takes along) and as many cells are generated as there
 are controls, in a process of its own for each size. Writes bench/records/growth.csv.
 """
-import argparse, json, resource, sys, time
+import argparse, json, sys, time
 from pathlib import Path
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import anndata as ad
-from folds import own_process
+from folds import own_process, peak
 from pertnb.data import *
 from pertnb.generation import generate
 from pertnb.training import fit
@@ -27,8 +27,6 @@ def study(cells, genes, n=3000):
     rows = rng.integers(0, n, cells)
     obs = obs.iloc[rows].reset_index(drop=True); obs.index = obs.index.astype(str)
     return PertData(ad.AnnData(X[rows], obs, pd.DataFrame(index=[f'g{i}' for i in range(genes)])), **studies['demo'][1])
-
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e3 # MB
 
 def one(cells, genes):
     train = study(cells, genes)

@@ -37,7 +37,7 @@ def stepper(train, likelihood, batch_size):
     it = batches()
     def step():
         b = next(it)
-        log_px, price, mu = elbo_terms(model, b)
+        log_px, price, mu = model(b)
         loss = -elbo(log_px, price) + 5*misalignment(mu, b.t, b.k, b.c[:,0]>0)
         opt.zero_grad(); loss.backward(); opt.step()
     return model, step

@@ -7,8 +7,8 @@ __all__ = ['baselines', 'columns', 'baseline', 'type_shifts', 'mean_shift_baseli
            'nearest_type_baseline', 'kernel_weights', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline',
            'linear_shift_baseline', 'additive_baseline', 'stronger_part_baseline', 'mean_of_pairs_baseline',
            'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'deal', 'ceiling', 'standard_error', 'Group',
-           'are_means', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table', 'BoardView', 'cells_of',
-           'score']
+           'are_means', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table', 'BoardView',
+           'few_cells', 'cells_of', 'score']
 
 # %% ../nbs/07_board.ipynb #fe511653
 import contextlib
@@ -186,7 +186,7 @@ def ceiling(real, control,  # Cells × genes
 def standard_error(f, sets, halves:int=12, seed:int=0, most:int=2000) -> float:
     "Standard error of `f(*sets)` over cells, by halves (or smaller shares, of at most `most` cells) without replacement"
     rng, q = np.random.default_rng(seed), min(.5, most/max(map(len, sets)))
-    share = lambda o: o[rng.choice(len(o), max(2, int(q*len(o))), replace=False)]
+    share = lambda o: o[rng.choice(len(o), min(len(o), max(2, int(q*len(o)))), replace=False)]
     values = [f(*map(share, sets)) for _ in range(halves)]
     return float(np.std(values, ddof=1)*np.sqrt(q/(1-q)))
 
@@ -365,19 +365,34 @@ class BoardView:
         return f'<table><thead><tr><th></th>{"".join(f"<th>{k}</th>" for k in self.shown)}</tr></thead><tbody>{body}</tbody></table><p>{"<br>".join(self.below())}</p>'
 
 # %% ../nbs/07_board.ipynb #a692531f
+def few_cells(path,          # An `.h5ad`
+              by,            # Columns of `obs`; those that are not there do not count
+              n:int,         # Most cells of each combination
+              layer=None, seed=0) -> ad.AnnData:
+    "Cells drawn at random from a file, without reading the others"
+    import h5py
+    obs, genes, values = open_on_disk(path, layer)
+    if not (by := [o for o in by if o in obs]): return read_h5ad(path)
+    order = pd.Series(np.random.default_rng(seed).permutation(len(obs)))
+    at = np.sort(order[order.groupby([obs[o].astype(str).to_numpy()[order] for o in by]).cumcount()<n].to_numpy())
+    with h5py.File(path) as f: var, varm = (ad.io.read_elem(f[o]) if o in f else None for o in ('var','varm'))
+    X = sp.csr_matrix(values[at].read())
+    return ad.AnnData(X, obs.iloc[at], var, varm=varm, layers={layer: X} if layer else None)
+
 def cells_of(adata,                   # AnnData, or path of an `.h5ad`
              condition_key:str,       # Column of `obs` with the condition
              cell_type_key:str=None,  # Column of `obs` with the cell type, if any
-             layer:str=None, size_key:str=None, what:str='cells'):
+             layer:str=None, size_key:str=None, what:str='cells',
+             max_cells:int=None, by:str=None, seed:int=0): # Most cells of each condition (and value of column `by`) to read from a file
     "Anybody's cells, checked: an AnnData of log1p(1e4) expression, and what kind of values there were"
-    if not isinstance(adata, ad.AnnData): adata = read_h5ad(adata)
+    if not isinstance(adata, ad.AnnData): adata = few_cells(adata, (condition_key, by), max_cells, layer, seed) if max_cells else read_h5ad(adata)
     if 0 in adata.shape: raise InputError(f'The {what} are empty: {adata.n_obs} cells × {adata.n_vars} genes.')
     genes = _unique(adata.var_names, 'gene')
     for k in filter(None, (condition_key, cell_type_key, size_key)): must_have(k, adata.obs.columns, f'obs column of the {what}')
     X = adata.X if layer is None else adata.layers[must_have(layer, adata.layers.keys(), f'layer of the {what}')]
     kind = value_kind(X, f'X of the {what}' if layer is None else f'layers[{layer!r}] of the {what}')
     X = sp.csr_matrix(X, dtype=np.float32)
-    if kind=='counts': X = sp.csr_matrix(log_normalise(sp.csr_array(X), _sizes(adata.obs, size_key, X)))
+    if kind=='counts': X = sp.csr_matrix(log_normalise(sp.csr_array(X), _sizes(adata.obs, size_key, X.sum(1).A1)))
     res = ad.AnnData(X, adata.obs.copy(), pd.DataFrame(index=genes.astype(object)))
     if 'PCs' in adata.varm and 'PC_mean' in adata.var: put_pcs(res, (adata.var['PC_mean'].to_numpy(), adata.varm['PCs']))
     return res, kind
@@ -393,12 +408,14 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
           layer:str=None,           # Layer to read instead of X, in all files
           size_key:str=None,        # Column of obs with each cell's total count, if counts lack some genes
           min_cells:int=10,         # Fewest real cells of each kind for a cell type to be scored
+          max_cells:int=None,       # Most cells of each condition (and prediction) to read from a file, at random; all by default
           seed:int=0
          ) -> pd.DataFrame:         # As from `scoreboard`
     "Score anybody's predicted cells against real ones"
     if condition_key is None: raise InputError('Say which obs column holds the condition (condition_key).')
-    real, kind = cells_of(real, condition_key, cell_type_key, layer, size_key, 'real cells')
-    pred, pred_kind = cells_of(pred, condition_key, None, layer, size_key, 'predicted cells')
+    if max_cells is not None and max_cells<min_cells: raise InputError(f'max_cells must be {min_cells} (min_cells) at least, not {max_cells}.')
+    real, kind = cells_of(real, condition_key, cell_type_key, layer, size_key, 'real cells', max_cells, seed=seed)
+    pred, pred_kind = cells_of(pred, condition_key, None, layer, size_key, 'predicted cells', max_cells, by, seed)
     if gone := [o for o in real.var_names if o not in pred.var_names]: raise InputError(f'{len(gone)} of {real.n_vars} genes are missing from the predictions: {listed(gone)}.')
     labels = lambda a: sorted(set(a.obs[condition_key].astype(str)))
     must_have(control, labels(real), 'control label among the real cells')

@@ -25,8 +25,8 @@ def options_of(f, without=('data','progress')):
         for name,p in reversed(list(docments(f, full=True, returns=False).items())):
             if name in without: continue
             default = None if p.default is inspect.Parameter.empty else p.default
-            kind = p.anno if p.anno in (str,int,float,bool) else None
-            command = click.option('--'+name.replace('_','-'), type=kind, default=default, show_default=default is not None, help=p.docment)(command)
+            kind = dict(is_flag=True) if p.anno is bool else dict(type=p.anno if p.anno in (str,int,float) else None, default=default, show_default=default is not None)
+            command = click.option('--'+name.replace('_','-'), help=p.docment, **kind)(command)
         return command
     return deco
 
@@ -34,6 +34,7 @@ def in_one_line(f, out=None):
     "Call `f`; what is wrong with the input is said in one line"
     try: return f()
     except (InputError, TrainingError) as e: raise click.ClickException(str(e)) from None
+    except KeyboardInterrupt as e: raise click.ClickException(str(e) or 'Stopped.') from None
     except OSError as e: raise click.ClickException(f'{out or "The output"} cannot be written: {e}') from None
 
 @click.group()
@@ -61,16 +62,21 @@ def run_command(data, out, force, seeds, jobs, **options):
 
     With --holdout each every cell type is left out in turn, with --holdout pairs every pair A+B; then, and with
     several --seeds, each fold is a folder under --out, and a run that was stopped goes on where it was.
+
+    The state of the training is kept in OUT.checkpoint until the run is complete: after Ctrl-C or a crash, the
+    same command with --resume goes on from there, to the same result.
     """
     if options['holdout'] in ('each','pairs') or seeds>1:
+        options |= dict(checkpoint=None, resume=False) # a fold is the unit here: those that are complete stay
         res = in_one_line(lambda: run_protocol(data, out, seeds=seeds, jobs=jobs, force=force, **options), out)
         click.echo(summary_table(res).to_string(float_format='{:.3f}'.format, na_rep='–'))
         if seeds>1: click.echo('\nsd over seeds\n'+summary_table(res, 'sd').to_string(float_format='{:.3f}'.format, na_rep='–'))
         return click.echo(f'\nMean over {res.folds.max()} folds. Written to {out}: a folder for each, scoreboards.csv, summary.csv')
+    kept = options['checkpoint'] = options['checkpoint'] or f'{out}.checkpoint'
     def run():
-        with whole_folder(out, force, ours='run.json') as folder:
-            (result := speedrun(data, **options)).write(folder)
-            return result
+        with whole_folder(out, force, ours='run.json') as folder: (result := speedrun(data, **options)).write(folder)
+        for f in checkpoint_files(kept, options['members']): Path(f).unlink(missing_ok=True)
+        return result
     result = in_one_line(run, out)
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, shifts.csv, three_panel and scoreboard (.png, .svg), history.csv, model/')
 

@@ -21,9 +21,10 @@ def profiles(train:PertData,
              min_cells:int=20 # Fewest cells of a group
             ) -> pd.DataFrame: # Groups (cell type, condition) × genes, log1p(1e4)
     "The mean profile of each cell type under each condition"
-    types, x = train.types, train.x
-    n = pd.Series(1, [types, train.condition]).groupby(level=[0,1]).size()
-    return pd.DataFrame({g: profile(x, (types==g[0])&(train.condition==g[1])) for g in n.index[n>=min_cells]}, index=train.genes).T
+    groups = pd.MultiIndex.from_arrays([train.types, train.condition])
+    of, names = groups.factorize(sort=True)
+    n = np.bincount(of)
+    return pd.DataFrame(train.mean_by(of, len(n))[n>=min_cells], names[n>=min_cells], train.genes)
 
 # %% ../nbs/01_effects.ipynb #29ebc7bb
 def level(mean,      # Mean log1p(1e4) expression

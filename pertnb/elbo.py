@@ -18,16 +18,18 @@ from .data import *
 from .model import *
 
 # %% ../nbs/03_elbo.ipynb #1c5cf201
-def reparameterise(mu, logvar # Both (B, d)
-                  ):          # z, (B, d)
+def reparameterise(mu, logvar, # Both (B, d)
+                   rng=None,   # `torch.Generator` to draw ε with; torch's own by default
+                   eps=None    # ε (B, d), if it was drawn already
+                  ):           # z, (B, d)
     "A sample of N(mu, exp(logvar)) through which gradients flow"
-    return mu + (logvar/2).exp()*torch.randn_like(mu)
+    return mu + (logvar/2).exp()*(torch.randn(mu.shape, generator=rng).to(mu) if eps is None else eps)
 
 # %% ../nbs/03_elbo.ipynb #4be0e8ca
 def kl(mu, logvar # Both (B, d)
       ):          # (B, d), in nats
     "@eq-kl, per cell and latent dimension"
-    return (mu**2 + logvar.exp() - logvar - 1)/2
+    return (mu**2 + (logvar.expm1()-logvar))/2
 
 # %% ../nbs/03_elbo.ipynb #38acddfd
 def elbo(log_px,             # log p(x|z,c) of each cell, (B,)

@@ -132,6 +132,7 @@ def correlation_error(pred, real, control, k=50) -> float:
     "Mean absolute error of the correlations between the genes that move most"
     if min(len(pred), len(real))<5: raise Refused('fewer than 5 cells: no correlations')
     top = sorted(top_k(mean_shift(real, control), k))
+    if len(top)<2: raise Refused('fewer than 2 genes move: no correlations')
     with np.errstate(invalid='ignore', divide='ignore'):
         a, b = (np.nan_to_num(np.corrcoef(o[:,top].T)) for o in (pred, real)) # a gene that does not vary is correlated with none
     return float(np.abs(a-b)[np.triu_indices(len(top), 1)].mean())
@@ -163,7 +164,8 @@ def median_distance(cells, n=1000) -> float:
     "Median distance between (at most `n` of the) points"
     some = cells[np.linspace(0, len(cells)-1, min(n, len(cells))).astype(int)]
     d = torch.cat(list(distances(some, some)))
-    return d[~torch.eye(len(some), dtype=torch.bool)].median().item()
+    if not (h := d[~torch.eye(len(some), dtype=torch.bool)].median().item()): raise Refused('half of the real cells or more are the same: there is no distance to go by')
+    return h
 
 @metric('MMD', better='low', space='pcs')
 def mmd(pred, real, control) -> float:
