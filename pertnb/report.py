@@ -74,7 +74,7 @@ body{font:1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:
 h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin-top:2rem}img,svg{max-width:100%;height:auto}
 .verdict{border-left:.4rem solid #0072b2;padding:.2rem 1rem;background:#f2f7fb}.scroll{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem}td,th{padding:.15rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}
-dt{font-weight:600}dd{margin:0 0 .4rem 0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:.6rem}
+dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:.6rem}
 select{font:inherit;padding:.3rem}:focus-visible{outline:3px solid #d55e00;outline-offset:2px}
 @media print{body{max-width:none;padding:0}select,label{display:none}img,svg,table{break-inside:avoid}}
 </style></head><body><main>
@@ -119,8 +119,8 @@ def picture(fig, alt, dpi=110) -> str:
 
 def command_of(settings) -> str:
     "The command line that repeats a run"
-    skip = ('data','source','question','progress','checkpoint','resume')
-    said = {k: v for k,v in settings.items() if k not in skip and v not in (None, False)}
+    skip = ('data','source','question','progress','checkpoint','resume', *(() if settings.get('devices') else ('nodes','accelerator','precision')))
+    said = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
     return shlex.join(['pertnb', 'run', settings['source']] + [s for k,v in said.items() for s in (['--'+k.replace('_','-')] + ([] if v is True else [str(v)]))])
 
 def versions() -> str:

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import anndata as ad
 import pandas as pd
 
 from .data import *
