@@ -63,7 +63,7 @@ def gene_histograms(real,            # AnnData of real cells, log1p(1e4)
         edges = np.linspace(0, max(X[:,j].max(), P[:,j].max(), .1), bins+1)
         share = lambda x: (np.histogram(x, edges)[0]/len(x)).round(4).tolist()
         res[g] = dict(top=round(float(edges[-1]), 3), real=share(X[~is_control,j]), predicted=share(P[:,j]), control=share(X[is_control,j]),
-                      means=[round(float(x.mean()), 3) for x in (X[~is_control,j], P[:,j], X[is_control,j])])
+                      means=[round(float(x.mean()), 5) for x in (X[~is_control,j], P[:,j], X[is_control,j])])
     return res
 
 # %% ../nbs/09_report.ipynb #f162beea

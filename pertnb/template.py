@@ -89,7 +89,7 @@ def inspect_study(data,           # AnnData, path of an `.h5ad`, or a study know
     try:
         if not (keys['condition_key'] and keys['control']): raise InputError('no column holds a word for control. Say --condition-key and --control.')
         cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
-        look.groups = pd.crosstab(cells.condition, cells.types)
+        look.groups = pd.crosstab(cells.condition, cells.types).rename_axis(index=None, columns=None)
         rest = look.groups.sum(1).drop(keys['control'])
         keys['target'] = target or (usual_target.get(data) if known else None) or rest.idxmax()
         choose_test(cells, must_have(keys['target'], rest.index, 'target condition'))

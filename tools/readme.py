@@ -6,7 +6,7 @@ from execnb.nbio import read_nb
 root, parts = Path(__file__).parents[1], []
 picture = Path('nbs/images/three_panel.png')
 for c in read_nb(root/'nbs/index.ipynb').cells:
-    if c.cell_type=='markdown': parts.append(re.sub(r'\]\((\w+\.ipynb)\)', r'](nbs/\1)', c.source))
+    if c.cell_type=='markdown': parts.append(re.sub(r'\]\(([\w/]+\.ipynb)\)', r'](nbs/\1)', c.source))
     if c.cell_type!='code' or '#| hide' in c.source: continue
     caption = re.search(r'fig-cap: "(.*)"', c.source)
     for data in (o.get('data', {}) for o in c.outputs):
