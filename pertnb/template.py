@@ -39,10 +39,10 @@ def label_columns(obs, most=1000):
 def guess_columns(obs) -> dict:
     "The columns that look like condition and cell type, and the label that looks like control; `None` where nothing does"
     labels = label_columns(obs)
-    given = sorted((k for k in labels if control_of(obs[k].unique())), key=lambda k: -_named(k, condition_words))
-    condition = given[0] if given else None
-    types = sorted((k for k in labels if k!=condition and _named(k, type_words)), key=lambda k: -_named(k, type_words))
-    return dict(condition_key=condition, control=condition and control_of(obs[condition].unique()), cell_type_key=types[0] if types else None)
+    controls = {k: c for k in labels if (c := control_of(obs[k].unique()))}
+    condition = max(controls, key=lambda k: _named(k, condition_words), default=None) # the first of equals
+    types = [k for k in labels if k!=condition and _named(k, type_words)]
+    return dict(condition_key=condition, control=controls.get(condition), cell_type_key=max(types, key=lambda k: _named(k, type_words), default=None))
 
 # %% ../nbs/12_template.ipynb #86890857
 @dataclass
@@ -65,7 +65,7 @@ class Look:
         return '\n'.join(lines+[f'A run would be refused: {self.refused}' if self.refused else f'A run can start: {command_of(self.keys | dict(source=self.source))}'])
 
 def _kind(X, where):
-    try: return value_kind(X, where)
+    try: return 'empty' if X is None else value_kind(X, where)
     except InputError as e: return f'refused: {e}'
 
 # %% ../nbs/12_template.ipynb #2217221a
@@ -78,12 +78,13 @@ def inspect_study(data,           # AnnData, path of an `.h5ad`, or a study know
     "Look at a study: kind of values, columns that look like condition and cell type, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in studies
     adata = studies[data][0]() if known else data if isinstance(data, ad.AnnData) else read_h5ad(data)
-    kinds = {'X': 'empty' if adata.X is None else _kind(adata.X, 'X'), **{f'layers[{k!r}]': _kind(v, f'layers[{k!r}]') for k,v in adata.layers.items()}}
+    layers = {'X': None} | {f'layers[{k!r}]': k for k in adata.layers}
+    kinds = {where: _kind(adata.X if k is None else adata.layers[k], where) for where,k in layers.items()}
     if condition_key: must_have(condition_key, adata.obs.columns, 'obs column')
     keys = guess_columns(adata.obs) | (studies[data][1] if known else {}) | {k: v for k,v in dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key).items() if v is not None}
     if condition_key and not control: keys['control'] = control_of(adata.obs[condition_key].unique())
     usable = [k for k,v in kinds.items() if v=='counts'] or [k for k,v in kinds.items() if v=='log-normalised'] or ['X']
-    if usable[0]!='X': keys['layer'] = usable[0][8:-2]
+    if layers[usable[0]] is not None: keys['layer'] = layers[usable[0]]
     if kinds[usable[0]]=='log-normalised': keys['likelihood'] = 'gaussian'
     look = Look('AnnData' if isinstance(data, ad.AnnData) else str(data), adata.shape, kinds, keys, labels={k: adata.obs[k].nunique() for k in label_columns(adata.obs)})
     try:
