@@ -22,6 +22,7 @@ import torch
 from .data import *
 from .data import _sizes, _unique
 from .effects import *
+from .training import progress_bar
 from .metrics import *
 
 # %% ../nbs/07_board.ipynb #2372d337
@@ -136,11 +137,11 @@ def _as_prediction(controls, target, X, mode):
 
 def baseline_cells(controls:PertData, # Control cells to predict from
                    target:str,        # The condition
-                   train:PertData,    # Cells that may be learned from, same genes
+                   train:PertData,    # Cells that may be learned from, with the genes to predict
                    names=None         # Which baselines; by default all
                   ) -> dict:          # Name → AnnData of cells, log1p(1e4); those refused are left out, unless asked for by name
     "What predictors that know nothing of a cell's identity say, as cells"
-    res = {}
+    controls, res = controls.to_genes(train.genes), {}
     for name in names or baselines:
         try: shift = baselines[must_have(name, baselines, 'baseline')](controls, target, train)
         except Refused as e:
@@ -160,8 +161,9 @@ def fit_pcs(cells,        # AnnData, log1p(1e4): training cells
     return pca.mean_, pca.components_.T
 
 def put_pcs(adata, pcs):
-    "Keep principal components with the cells they are to measure"
-    adata.var['PC_mean'], adata.varm['PCs'] = pcs
+    "Keep principal components with the cells they are to measure, and the cells' places on them (`obsm['X_pca']`)"
+    adata.var['PC_mean'], adata.varm['PCs'] = mean, axes = pcs
+    adata.obsm['X_pca'] = ((dense(adata)-np.asarray(mean))@axes).astype(np.float32)
     return adata
 
 def _pcs_of(real):
@@ -267,11 +269,11 @@ def _mean_rows(board):
     return m.assign(cell_type='mean', condition=b.condition.iloc[0] if b.condition.nunique()==1 else 'mean', low=m.value-off, high=m.value+off, note=note)[columns]
 
 # %% ../nbs/07_board.ipynb #d563b666
-def target_lines(target, preds, X, label, types, genes, control, min_cells, **group_args):
+def target_lines(target, preds, X, label, types, genes, control, min_cells, progress=False, **group_args):
     "The lines of one condition, as dictionaries: every group of its cells, every prediction; `preds`: name → cells and their types"
     pert, ctrl = label==target, label==control
     means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
-    for name,m in _groups(pert, ctrl, types, min_cells):
+    for name,m in progress_bar(list(_groups(pert, ctrl, types, min_cells)), desc=f'scoring {target}', show=progress):
         profiles = {o: X[m&(label==o)].mean(0) for o in sorted(set(label)-{control}) if (m&(label==o)).any()}
         group = Group(X[m&pert], X[m&ctrl], Study(pd.DataFrame(profiles, index=genes).T, target), **group_args)
         only = types is not None and set(types[pert])=={name}
@@ -297,7 +299,8 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
                cell_type_key:str=None, # Column of `obs` with the cell type, if any
                min_cells:int=10,       # Fewest real cells of each kind for a cell type to be scored
                halves:int=12,          # Halves drawn for an interval; 0 for none
-               seed:int=0
+               seed:int=0,
+               progress:bool=True
               ) -> pd.DataFrame:       # Columns prediction, cell_type, metric, value, low, high, null, ceiling, calibrated, condition, note
     "Every metric for every prediction, for the control cells and for the ceiling"
     label, types, X = real.obs[condition_key].astype(str).to_numpy(), _types(real, cell_type_key), dense(real)
@@ -311,7 +314,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
         for target in targets:
             preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
             preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
-            rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
+            rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, progress, project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, _mean_rows(board)], ignore_index=True)
 

@@ -363,7 +363,8 @@ def to_adata(self:PertData) -> ad.AnnData:
     if self.cell_type is not None: obs[k['cell_type_key']] = pd.Categorical(self.cell_type)
     res = ad.AnnData(sp.csr_matrix(self.x), obs, pd.DataFrame(index=pd.Index(self.genes, dtype=object)))
     if self.kind=='counts':
-        res.layers['counts'] = sp.csr_matrix(in_memory(self.values))
+        Y = in_memory(self.values)
+        res.layers['counts'] = sp.csr_matrix(Y.astype(np.int32 if Y.max()<2**31 else np.int64))
         res.obs['library_size'] = self.size
     return res
 
@@ -487,7 +488,8 @@ def split_cell_type(data:PertData,
 # %% ../nbs/00_data.ipynb #ee7ffe53
 def _demo_tables():
     "The packaged summary statistics: genes, cell types"
-    read = lambda f, **kw: pd.read_csv(files('pertnb').joinpath(f).open('rb'), index_col=0, **kw)
+    def read(f, **kw):
+        with files('pertnb').joinpath(f).open('rb') as table: return pd.read_csv(table, index_col=0, **kw)
     return read('demo_genes.csv.gz', compression='gzip'), read('demo_types.csv')
 
 def _demo_effect(genes, cell_type, label):

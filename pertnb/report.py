@@ -71,23 +71,23 @@ _page = Template('''<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>$title</title>
 <style>
 body{font:1rem/1.5 system-ui,sans-serif;color:#1a1a1a;background:#fff;max-width:60rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin-top:2rem}img,svg{max-width:100%;height:auto}
-.verdict{border-left:.4rem solid #0072b2;padding:.2rem 1rem;background:#f2f7fb}.scroll{overflow-x:auto}
+h1{font-size:1.6rem;margin:.2em 0}summary{cursor:pointer;margin:.5rem 0}h2{font-size:1.2rem;margin-top:2rem}img,svg{max-width:100%;height:auto}
+.verdict{border-left:.4rem solid #0072b2;padding:.2rem 1rem;background:#f2f7fb}.scroll{overflow-x:auto}.scroll img{min-width:42rem}
 table{border-collapse:collapse;font-size:.9rem}td,th{padding:.15rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:.6rem}
 select{font:inherit;padding:.3rem}:focus-visible{outline:3px solid #d55e00;outline-offset:2px}
-@media print{body{max-width:none;padding:0}select,label{display:none}img,svg,table{break-inside:avoid}}
+@media print{body{max-width:none;padding:0}select,label{display:none}.scroll{overflow:visible}.scroll img{min-width:0}table{font-size:.6rem}td,th{padding:.1rem .2rem}h2{break-after:avoid}img,svg,table{break-inside:avoid}}
 </style></head><body><main>
 <h1>$title</h1><p>$question</p>
 <section class="verdict" aria-label="Verdict"><p>$verdict</p><p>$shortfall</p><p>$coverage</p></section>
-<h2>Figure</h2>$figure
+<h2>Figure</h2><div class="scroll" tabindex="0" role="region" aria-label="Figure">$figure</div>
 <h2>Scoreboard</h2><div class="scroll" tabindex="0" role="region" aria-label="Scoreboard">$board</div>
-<h2>Every metric between control cells and ceiling</h2>$scores
+<h2>Every metric between control cells and ceiling</h2><div class="scroll" tabindex="0" role="region" aria-label="Every metric">$scores</div>
 <h2>One gene at a time</h2>
 <p><label for="gene">Gene, the most changed first: </label><select id="gene">$options</select></p>
 <svg id="picture" viewBox="0 0 640 300" role="img" aria-labelledby="said"></svg><p id="said" aria-live="polite">$said</p>
 <h2>Training</h2>$history<p>$diagnosis</p>
-<h2>What was run</h2><pre>$command</pre><pre>$data</pre><dl>$settings</dl><p>$versions</p>
+<h2>What was run</h2><pre>$command</pre><pre>$data</pre><p>$versions</p><details><summary>All settings</summary><dl>$settings</dl></details>
 </main><script>
 const H = $genes, pick = document.getElementById('gene'), svg = document.getElementById('picture');
 const series = [['real','#0072b2',''],['predicted','#d55e00','6 4'],['control','#595959','2 3']];

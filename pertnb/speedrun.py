@@ -134,7 +134,6 @@ def as_found(controls):
     "The control cells beside the predictions, as judges such as cell-eval want them: no mode, their own source"
     a = controls.to_adata()
     a.obs['mode'], a.obs['source'] = None, a.obs_names
-    if 'counts' in a.layers: a.layers['counts'] = a.layers['counts'].astype(np.int32)
     return a
 
 def question(target, holdout, train, controls, real):
@@ -157,14 +156,15 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     controls, real = (cells[at].to_genes(train.genes).loaded() for at in (control, control|perturbed))
     predictions = {f'mode {m}': generate(model, controls, target, m, seed=o.seed, progress=o.progress) for m in modes}
     reference = train[at_most(20_000, np.ones(len(train), bool), o.seed)].loaded() if train.on_disk else train # for components and baselines
-    adata, keys = put_pcs(real.to_adata(), fit_pcs(reference.to_adata())), cells.keys
-    board = scoreboard(predictions|baseline_cells(controls, target, reference), adata, keys['condition_key'], keys['control'], keys['cell_type_key'], seed=o.seed)
+    pcs, keys = fit_pcs(reference.to_adata()), cells.keys
+    adata = put_pcs(real.to_adata(), pcs)
+    board = scoreboard(predictions|baseline_cells(controls, target, reference), adata, keys['condition_key'], keys['control'], keys['cell_type_key'], seed=o.seed, progress=o.progress)
     shifts = shift_interval([m for m,_ in trained], controls, target, seed=o.seed)
     shifts['real'] = profile(real.x, ~real.is_control)-profile(real.x, real.is_control)
     fig, _ = three_panel(predictions, adata, board, keys['condition_key'], keys['control'], 'mode C', shifts, o.embedding, o.seed)
     import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
-    both = ad.concat([*predictions.values(), as_found(controls)])
+    both = put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs)
     both.obs = both.obs.astype({o: 'category' for o in ('mode', keys['condition_key'], keys['cell_type_key']) if o in both.obs})
     settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real))
     return Run(settings, model, history, both, adata, board, shifts, fig, diagnose(model, real, o.seed))
@@ -200,6 +200,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
     must_have(embedding, ('umap','pca'), 'embedding')
     if max_cells is not None and max_cells<10: raise InputError(f'max_cells must be 10 at least, not {max_cells}.')
     if members<1: raise InputError(f'There must be one model at least (members), not {members}.')
+    if not devices and (nodes, accelerator, precision)!=(1, 'auto', '32-true'): raise InputError('nodes, accelerator and precision are for training on devices: say how many (devices, --devices).')
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_study(data, condition_key, control, cell_type_key, layer, size_key, backed)
     check_likelihood(likelihood, cells)

@@ -6,7 +6,7 @@
 __all__ = ['progress_bar', 'TrainingError', 'check_finite', 'held_out_elbo', 'type_priors', 'take_along', 'Best', 'Training',
            'Alone', 'OnFabric', 'launch_fabric', 'run_epochs', 'whole_file', 'write_aside', 'training_state',
            'restore_training', 'fingerprint', 'Checkpoint', 'check_settings', 'fit', 'plot_history', 'whole_folder',
-           'save_model', 'load_model']
+           'write_model', 'save_model', 'load_model']
 
 # %% ../nbs/04_training.ipynb #35832f0a
 import contextlib, hashlib, json, os, shutil, signal, sys, tempfile, threading, time, warnings
@@ -172,7 +172,7 @@ def run_epochs(now:Training, val, between, progress):
             check_finite(loss, now.model, b, o.lr, f'in epoch {epoch}, batch {now.done+1}')
             opt.zero_grad(); engine.backward(loss); opt.step(); now.schedule.step()                 # step
         now.next_epoch(reconstruction=log_px.mean().item(), kl=price.sum(1).mean().item(), val_elbo=held_out_elbo(now.model, val, o.beta, put=engine.put))
-        bar.set_postfix({k: f'{v:.1f}' for k,v in now.history[-1].items() if k!='epoch'})
+        bar.set_postfix({k: f'{v:.1f}' for k,v in now.history[-1].items() if k!='epoch' and v==v})
         if val is not None and now.best(now.history[-1]['val_elbo'], epoch, now.model): break
     if val is not None: now.model.load_state_dict(now.best.state)
 
@@ -348,11 +348,10 @@ def whole_folder(path,                # The folder to make
     finally: shutil.rmtree(aside, ignore_errors=True)
 
 # %% ../nbs/04_training.ipynb #5d29856e
-def save_model(model:CVAE,
-               folder,            # Where to
-               force:bool=False   # Replace a model that is there?
-              ):
-    "Write `model.safetensors` and `config.json`"
+def write_model(model:CVAE,
+                folder      # That is there
+               ):
+    "Write `model.safetensors` and `config.json` into a folder"
     from importlib.metadata import version
     from safetensors.torch import save_file
     e, priors = model.effects, model.priors
@@ -361,9 +360,15 @@ def save_model(model:CVAE,
                   versions={o: version(o) for o in ('pertnb','torch')})
     along = {'along.profiles': torch.from_numpy(e.table.to_numpy(np.float32)), 'along.mean': torch.stack([m for m,_ in priors.values()]),
              'along.chol': torch.stack([L for _,L in priors.values()])}
-    with whole_folder(folder, force) as f:
-        save_file({k: v.contiguous() for k,v in (model.state_dict()|along).items()}, f/'model.safetensors')
-        (f/'config.json').write_text(json.dumps(config, indent=1), encoding='utf-8')
+    save_file({k: v.contiguous() for k,v in (model.state_dict()|along).items()}, Path(folder)/'model.safetensors')
+    (Path(folder)/'config.json').write_text(json.dumps(config, indent=1), encoding='utf-8')
+
+def save_model(model:CVAE,
+               folder,            # Where to
+               force:bool=False   # Replace a model that is there?
+              ):
+    "Make a folder that holds the model; whole or not at all"
+    with whole_folder(folder, force) as f: write_model(model, f)
 
 # %% ../nbs/04_training.ipynb #7fc41f8a
 def _names(*lists):

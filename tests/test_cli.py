@@ -199,3 +199,21 @@ def test_score_takes_counts_or_log_values_in_any_gene_order(tmp_path):
         boards.append(pd.read_csv(tmp_path/f'{k}.csv'))
     assert np.allclose(boards[0].value.fillna(-9), boards[1].value.fillna(-9), atol=1e-3)
     assert 'r vs mean: there is only one perturbation' in res.output
+
+def test_completion():
+    import os
+    env = os.environ | dict(_PERTNB_COMPLETE='bash_complete', COMP_WORDS='pertnb in', COMP_CWORD='1')
+    assert subprocess.run([sys.executable, '-c', "from pertnb.cli import main; main(prog_name='pertnb')"], env=env, capture_output=True, text=True).stdout=='plain,inspect\n'
+
+def test_progress_in_a_terminal_and_none_in_a_pipe(tmp_path):
+    import os, pty, re, termios
+    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', 'demo', *quick, '--out']
+    piped = subprocess.run([*command, str(tmp_path/'a')], capture_output=True, text=True)
+    assert piped.returncode==0 and piped.stderr=='' and '\r' not in piped.stdout
+    ours, theirs = pty.openpty(); termios.tcsetwinsize(theirs, (24, 100))
+    running = subprocess.Popen([*command, str(tmp_path/'b')], stdout=subprocess.DEVNULL, stderr=theirs); os.close(theirs)
+    shown = ''
+    try:
+        while part := os.read(ours, 4096).decode(errors='replace'): shown += part
+    except OSError: os.close(ours) # the other end is closed
+    assert running.wait()==0 and 'training' in shown and 'scoring IFNB' in shown and 'nan' not in shown and re.search(r'\d\d:\d\d<\d\d:\d\d', shown) # elapsed < left

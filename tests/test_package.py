@@ -41,8 +41,11 @@ def test_export_is_in_step(tmp_path):
 
 def test_notebooks_are_executed_and_clean():
     from execnb.nbio import read_nb
-    for o in [*notebooks, root/'nbs/index.ipynb']:
-        outputs = [out for c in read_nb(o).cells if c.cell_type=='code' for out in c.outputs]
+    for o in sorted((root/'nbs').rglob('[!_]*.ipynb')):
+        code = [c for c in read_nb(o).cells if c.cell_type=='code']
+        outputs = [out for c in code for out in c.outputs]
+        bare = [c.source for c in code if any('image/png' in out.get('data', {}) for out in c.outputs) and not (c.get('directives_') or {}).get('fig-cap:') and 'fig-cap' not in c.source]
+        assert not bare, f'{o.name}: a picture without a caption'
         assert outputs, f'{o.name} was committed without outputs'
         assert not [out for out in outputs if out.output_type=='error'], o.name
         assert o.stat().st_size < 400_000, f'{o.name} is heavy'

@@ -1,10 +1,11 @@
 "The one-page report, opened in a real browser: a gene is picked and the picture is read."
-import re, shutil, subprocess
+import base64, itertools, json, os, re, shutil, subprocess
 from html import unescape
 import pytest
 from pertnb.speedrun import speedrun
 
 browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
+needs_browser = pytest.mark.skipif(browser is None, reason='no Chromium here (apt install chromium)')
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
@@ -35,7 +36,7 @@ def test_it_is_whole_and_accessible(run):
 def dump(page, *args):
     return subprocess.run([browser, '--headless', '--no-sandbox', '--disable-gpu', '--virtual-time-budget=4000', *args, page.as_uri()], capture_output=True, text=True, timeout=120).stdout
 
-@pytest.mark.skipif(browser is None, reason='no Chromium here (apt install chromium)')
+@needs_browser
 def test_a_gene_is_picked_in_a_browser(run, tmp_path):
     result, page = run
     gene = result.shifts.real.abs().nlargest(5).index[3]
@@ -53,8 +54,61 @@ def test_a_gene_is_picked_in_a_browser(run, tmp_path):
     top = max(((250-y)/220)**2 for k,p in drawn(picked) for y in [float(o.split(',')[1]) for o in p.split()])
     assert abs(top-1)<1e-3 and len(points)==40 # the highest bin of the three fills the picture; 20 bins, two ends each
 
-@pytest.mark.skipif(browser is None, reason='no Chromium here (apt install chromium)')
-def test_it_fits_a_phone(run, tmp_path):
-    (tmp_path/'wide.html').write_text(run[1].read_text().replace('</body>', "<script>document.title = `${document.documentElement.scrollWidth} of ${window.innerWidth}`</script></body>"))
-    wide, there = re.search(r'<title>(\d+) of (\d+)', dump(tmp_path/'wide.html', '--dump-dom', '--window-size=500,900')).groups()
-    assert int(wide)<=int(there)<=500
+class Page:
+    "A page open in the browser, by the DevTools protocol over two pipes"
+    def __init__(self, url):
+        (theirs, self.to), (self.of, back) = os.pipe(), os.pipe()
+        args = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', 'about:blank']
+        self.process = subprocess.Popen(['bash', '-c', f'exec "$@" 3<&{theirs} 4>&{back}', '-', *args], pass_fds=(theirs, back), stderr=subprocess.DEVNULL)
+        os.close(theirs); os.close(back)
+        self.ids, self.rest, self.session = itertools.count(1), b'', None
+        target = self('Target.createTarget', url='about:blank')['targetId']
+        self.session = self('Target.attachToTarget', targetId=target, flatten=True)['sessionId']
+        self('Page.enable'); self('Page.navigate', url=url)
+        while not self.js("document.readyState=='complete' && location.href!='about:blank'"): pass
+    def __call__(self, method, **params):
+        i = next(self.ids)
+        os.write(self.to, json.dumps(dict(id=i, method=method, params=params) | (dict(sessionId=self.session) if self.session else {})).encode()+b'\0')
+        while True:
+            while b'\0' not in self.rest:
+                got = os.read(self.of, 2**16); assert got, 'the browser is gone'
+                self.rest += got
+            said, self.rest = self.rest.split(b'\0', 1)
+            if (said := json.loads(said)).get('id')==i: assert 'error' not in said, said; return said['result']
+    def js(self, code): return self('Runtime.evaluate', expression=code)['result'].get('value')
+    def key(self, name, code):
+        for o in ('rawKeyDown','keyUp'): self('Input.dispatchKeyEvent', type=o, key=name, code=name, windowsVirtualKeyCode=code)
+    def __enter__(self): return self
+    def __exit__(self, *_): self.process.kill(); self.process.wait(); os.close(self.to); os.close(self.of)
+
+@needs_browser
+def test_by_keyboard_alone(run):
+    "Tab reaches every region, with a mark to see; an arrow key picks the next gene"
+    genes = list(run[0].shifts.real.abs().nlargest(2).index)
+    with Page(run[1].as_uri()) as page:
+        reached = []
+        for _ in range(12):
+            page.key('Tab', 9)
+            reached.append(page.js("document.activeElement.id || document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"))
+            if reached[-1]=='gene': break
+        assert reached==['Figure','Scoreboard','Every metric','gene']
+        assert page.js("getComputedStyle(document.activeElement).outlineStyle")=='solid'
+        assert page.js("document.getElementById('said').textContent").startswith(genes[0]+':')
+        page.key('ArrowDown', 40)
+        assert page.js("document.getElementById('said').textContent").startswith(genes[1]+':')
+        page.key('Tab', 9); assert page.js('document.activeElement.tagName')=='SUMMARY'
+        assert not page.js("document.querySelector('details').open")
+        page('Input.dispatchKeyEvent', type='keyDown', key='Enter', code='Enter', windowsVirtualKeyCode=13, text='\r'); page('Input.dispatchKeyEvent', type='keyUp', key='Enter', code='Enter', windowsVirtualKeyCode=13)
+        assert page.js("document.querySelector('details').open")
+
+@needs_browser
+def test_on_a_phone_and_on_paper(run):
+    with Page(run[1].as_uri()) as page:
+        page('Emulation.setDeviceMetricsOverride', width=390, height=844, deviceScaleFactor=2, mobile=True)
+        assert page.js('document.documentElement.scrollWidth')<=390                             # the page does not move sideways ...
+        assert page.js("document.querySelector('.scroll img').getBoundingClientRect().width")>=600 # ... figures do, in their frames, and are large enough to read
+        page('Emulation.clearDeviceMetricsOverride')
+        pdf = base64.b64decode(page('Page.printToPDF')['data'])
+        assert pdf[:5]==b'%PDF-' and 2<=len(re.findall(rb'/Type\s*/Page\b', pdf))<=8
+        page('Emulation.setEmulatedMedia', media='print')
+        assert page.js("getComputedStyle(document.getElementById('gene')).display")=='none' and page.js("document.querySelector('.scroll img').getBoundingClientRect().width<=document.body.clientWidth")
