@@ -215,7 +215,7 @@ class Group:
         return float(as_is), float(as_is) if metrics[name].null is None else metrics[name].null, float(np.mean(halves)), float(np.std(halves))
 
     def line(self, name, value, error=np.nan):
-        "A value with its interval, null, ceiling and calibrated score"
+        "A value with its interval, null, ceiling and calibrated score (@eq-calibrated)"
         _, null, half, spread = self.marks[name]
         top = float(metrics[name].whole(half))
         near = abs(top-null) <= 2*spread

@@ -181,7 +181,7 @@ class Conditions:
     def __call__(self,
                  labels         # Condition labels, one per cell
                 ) -> np.ndarray: # Vectors, cells × C, float32
-        "The vectors of `labels`; raise `InputError` for a label whose parts are unknown"
+        "@eq-pair for each of `labels`; raise `InputError` for a label whose parts are unknown"
         uniq, inverse = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
         C = np.zeros((len(uniq), len(self.names)), np.float32)
         for row,label in zip(C, uniq):
@@ -194,7 +194,7 @@ class Conditions:
 def log_normalise(Y,  # Counts, cells × genes, sparse or dense array
                   s   # Library sizes, one per cell
                  ):   # The same shape, log1p of counts per 1e4
-    "`x = log(1 + 1e4 y/s)`, the scale on which cells are compared"
+    "@eq-lognorm, the scale on which cells are compared"
     per = 1e4/np.asarray(s, np.float32).ravel()
     if not sp.issparse(Y): return np.log1p(Y*per[:,None])
     X = Y.tocsr().astype(np.float32, copy=True)
@@ -499,7 +499,7 @@ def _demo_effect(genes, cell_type, label):
 
 # %% ../nbs/00_data.ipynb #4ce91aeb
 def _demo_cells(genes, types, cell_type, label, n, respond, rng):
-    "`n` cells of one type under one condition: counts (n, G), totals over all genes (n,), who responds (n,)"
+    "@eq-demo, `n` cells of one type under one condition: counts (n, G), totals over all genes (n,), who responds (n,)"
     W, alpha = genes.filter(like='load:').to_numpy(), genes['alpha'].to_numpy()
     log_mean, delta = genes[f'log_mean:{cell_type}'].to_numpy(), _demo_effect(genes, cell_type, label)
     s = rng.lognormal(*types.loc[cell_type, ['log_size_mean','log_size_sd']], n)

@@ -22,7 +22,7 @@ def reparameterise(mu, logvar, # Both (B, d)
                    rng=None,   # `torch.Generator` to draw ε with; torch's own by default
                    eps=None    # ε (B, d), if it was drawn already
                   ):           # z, (B, d)
-    "A sample of N(mu, exp(logvar)) through which gradients flow"
+    "@eq-reparam: a sample of N(mu, exp(logvar)) through which gradients flow"
     return mu + (logvar/2).exp()*(torch.randn(mu.shape, generator=rng).to(mu) if eps is None else eps)
 
 # %% ../nbs/03_elbo.ipynb #4be0e8ca

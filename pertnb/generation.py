@@ -56,7 +56,7 @@ def mode_B(model:CVAE, ask:Ask):
 def change_counts(y, rho, m, alpha, # Counts (B, G), sparse; fold changes and means under control, each (B, G); dispersions, (G,)
                   rng=None          # `torch.Generator`; torch's own by default
                  ):                 # Counts, a sparse tensor (B, G)
-    "@eq-mode-c: counts whose rates are `rho` times as high"
+    "@eq-mode-c with the rates of @eq-rate: counts whose rates are `rho` times as high"
     at, am = y.indices(), alpha*m
     kept = torch.binomial(y.values(), rho[at[0],at[1]].clamp(max=1), rng)
     more = sample_counts((rho-1).clamp(min=0)*am/(1+am), y.to_dense()+1/alpha, rng)
@@ -72,7 +72,7 @@ def towards_expected(change, ask:Ask):
 
 @mode
 def mode_C(model:CVAE, ask:Ask):
-    "@eq-lean, @eq-mode-c: the batch's own cells, changed by what the perturbation changes"
+    "@eq-rho, @eq-lean, @eq-mode-c: the batch's own cells, changed by what the perturbation changes"
     b, z = ask.batch, model.encode(ask.batch.x, ask.batch.c)[0]
     here, there = model.decode(z, b.c, b.s), model.decode(z, ask.c, b.s)
     if model.likelihood=='gaussian': return b.x + towards_expected(there.mean-here.mean, ask)

@@ -131,7 +131,7 @@ def log_rate(o, # Decoder output, (B, G)
 
 # %% ../nbs/02_model.ipynb #2c437b7b
 class CVAE(nn.Module):
-    "A conditional VAE over named genes and conditions (Sohn et al. 2015; counts as in Lopez et al. 2018)"
+    "@eq-cvae over named genes and conditions: a conditional VAE (Sohn et al. 2015; counts as in Lopez et al. 2018)"
     def __init__(self,
                  genes,                  # Names of the genes, G of them
                  conditions,             # `Conditions` of the study: C vectors' coordinates

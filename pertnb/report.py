@@ -57,7 +57,7 @@ def gene_histograms(real,            # AnnData of real cells, log1p(1e4)
                     predicted,       # AnnData of predicted cells, the same genes
                     genes,           # Which of them
                     bins:int=20) -> dict: # Gene → edges, and shares of cells: real, predicted, control
-    "Shares of cells in bins of log-normalised expression, the same bins for real, predicted and control cells"
+    "@eq-histogram, the same bins for real, predicted and control cells"
     X, P, res = dense(real[:,genes]), dense(predicted[:,genes]), {}
     for j,g in enumerate(genes):
         edges = np.linspace(0, max(X[:,j].max(), P[:,j].max(), .1), bins+1)

@@ -40,7 +40,7 @@ def test_is_tidy(folder, name, strict):
     assert sp.issparse(a.X) and a.X.format=='csr' and a.X.dtype==np.float32
     assert np.isfinite(a.X.data).all() and (a.X.data>0).all() and a.X.has_sorted_indices # log-normalised: no negative value, no stored zero
     Y = a.layers['counts']
-    assert Y.format=='csr' and (Y.data==np.round(Y.data)).all() and ((Y>0)!=(a.X>0)).nnz==0
+    assert Y.dtype==np.int32 and Y.format=='csr' and ((Y>0)!=(a.X>0)).nnz==0
     for k in a.obs: # no column that mixes types
         assert isinstance(a.obs[k].dtype, pd.CategoricalDtype) or pd.api.types.is_numeric_dtype(a.obs[k]), k
         if isinstance(a.obs[k].dtype, pd.CategoricalDtype): assert all(isinstance(o, str) for o in a.obs[k].cat.categories), k
@@ -67,6 +67,7 @@ def test_joins_real_cells(folder, strict):
 @files
 def test_scanpy(folder, name, strict, tmp_path):
     a = ad.read_h5ad(folder/f'{name}.h5ad')
+    sc.pl.embedding(a, 'X_pca', color='condition', show=False) # as it comes
     sc.pp.pca(a, n_comps=10); sc.pp.neighbors(a, n_neighbors=10)
     assert np.isfinite(a.obsm['X_pca']).all()
     by = 'mode' if name=='predictions' else 'condition'
@@ -83,5 +84,6 @@ def test_scanpy(folder, name, strict, tmp_path):
 def test_pcs_are_the_boards(folder):
     "The components in real.h5ad place predicted cells as the board does"
     pred, real = (ad.read_h5ad(folder/f'{o}.h5ad') for o in ('predictions','real'))
-    Z = (pred.X.toarray()-real.var['PC_mean'].to_numpy())@real.varm['PCs']
-    assert Z.shape[0]==pred.n_obs and np.isfinite(Z).all() and Z.std(0).min()>0
+    for a in (pred, real):
+        Z = (a.X.toarray()-real.var['PC_mean'].to_numpy())@real.varm['PCs']
+        assert a.obsm['X_pca'].dtype==np.float32 and np.allclose(a.obsm['X_pca'], Z, atol=1e-3) and Z.std(0).min()>0

@@ -1,5 +1,5 @@
 "What holds for the package as a whole: layers, light imports, exports in step with the notebooks."
-import ast, subprocess, sys
+import ast, re, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -38,6 +38,16 @@ def test_export_is_in_step(tmp_path):
     after = {o.name: o.read_text() for o in (root/'pertnb').glob('*.py')}
     for name,text in before.items(): (root/'pertnb'/name).write_text(text)
     assert before == after, 'run nbdev_export'
+
+@pytest.mark.parametrize('path', notebooks, ids=lambda o: o.stem)
+def test_page_opens_and_closes_and_each_equation_has_its_code(path):
+    from execnb.nbio import read_nb
+    cells = [c for c in read_nb(path).cells if not c.source.startswith('#| default_exp')]
+    assert re.match(r'# .+\n\n> .+', cells[0].source) and cells[-1].cell_type=='markdown'
+    text, code = ('\n'.join(c.source for c in cells if c.cell_type==k) for k in ('markdown','code'))
+    without = [o for o in re.findall(r'\{#(eq-[\w-]+)\}', text) if f'@{o}' not in code]
+    assert not without, f'equations that no code names: {without}'
+    assert text.count('$$')//2==len(re.findall(r'\{#eq-', text)), 'an equation without a name'
 
 def test_notebooks_are_executed_and_clean():
     from execnb.nbio import read_nb
