@@ -203,7 +203,8 @@ class Group:
     def _call(self, name):
         "A metric, and the real and control cells in the space it wants"
         f = metrics[name]
-        return (lambda *sets: f(*sets, self.study)) if f.space=='study' else f, *self.sets['pcs' if f.space=='pcs' else 'genes']
+        with_study = (lambda *sets: f(*sets, self.study)) if f.space=='study' else f
+        return with_study, *self.sets['pcs' if f.space=='pcs' else 'genes']
 
     def _marks(self, name):
         "The controls' value, null, ceiling on halves and its spread over deals; or the reason why not"
@@ -212,7 +213,14 @@ class Group:
             as_is = f(control, real, control)
             halves = list(deal(len(real), lambda i,j: f(real[i], real[j], control), metrics[name].deals, self.seed))
         except Refused as e: return str(e)
-        return float(as_is), float(as_is) if metrics[name].null is None else metrics[name].null, float(np.mean(halves)), float(np.std(halves))
+        null = float(as_is) if metrics[name].null is None else metrics[name].null
+        return float(as_is), null, float(np.mean(halves)), float(np.std(halves))
+
+    def _error(self, f, sets, value):
+        "The standard error of a value: its own, or by halves"
+        if isinstance(value, WithError): return value.error
+        try: return standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
+        except Refused: return np.nan # halves are too small for it
 
     def line(self, name, value, error=np.nan):
         "A value with its interval, null, ceiling and calibrated score (@eq-calibrated)"
@@ -232,9 +240,7 @@ class Group:
             sets = spaces[metrics[name].space], real, control
             try: value = f(*sets)
             except Refused as e: yield dict(metric=name, note=str(e)); continue
-            try: error = value.error if isinstance(value, WithError) else standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
-            except Refused: error = np.nan # halves are too small for it
-            yield self.line(name, value, error)
+            yield self.line(name, value, self._error(f, sets, value))
 
 # %% ../nbs/07_board.ipynb #f71a8515
 def are_means(pred, real,                        # Cells × genes
@@ -262,11 +268,14 @@ def _mean_rows(board):
     b = board if set(board.cell_type)=={'all'} else board[board.cell_type!='all']
     if len(b[['condition','cell_type']].drop_duplicates())<2: return board.iloc[:0]
     b = b.assign(error=((b.high-b.value)/1.96)**2, groups=1)
-    m = b.groupby(['prediction','metric'], sort=False).agg(**{o: (o, 'mean') for o in ('value','null','ceiling','calibrated')}, error=('error','sum'), groups=('groups','sum'), scored=('value','count')).reset_index()
+    means = {o: (o, 'mean') for o in ('value','null','ceiling','calibrated')}
+    sums = dict(error=('error','sum'), groups=('groups','sum'), scored=('value','count'))
+    m = b.groupby(['prediction','metric'], sort=False).agg(**means, **sums).reset_index()
     m = m[m.groups==m.groups.max()]
     off = 1.96*np.sqrt(m.error)/m.scored.clip(lower=1)
     note = np.where(m.scored.between(1, m.groups-1), 'over '+m.scored.astype(str)+' of '+m.groups.astype(str)+' groups', '')
-    return m.assign(cell_type='mean', condition=b.condition.iloc[0] if b.condition.nunique()==1 else 'mean', low=m.value-off, high=m.value+off, note=note)[columns]
+    condition = b.condition.iloc[0] if b.condition.nunique()==1 else 'mean'
+    return m.assign(cell_type='mean', condition=condition, low=m.value-off, high=m.value+off, note=note)[columns]
 
 # %% ../nbs/07_board.ipynb #d563b666
 def target_lines(target, preds, X, label, types, genes, control, min_cells, progress=False, **group_args):
@@ -278,7 +287,8 @@ def target_lines(target, preds, X, label, types, genes, control, min_cells, prog
         group = Group(X[m&pert], X[m&ctrl], Study(pd.DataFrame(profiles, index=genes).T, target), **group_args)
         only = types is not None and set(types[pert])=={name}
         of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
-        found = {k: group.lines(P) for k,P in of.items() if len(P)} | {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
+        found = {k: group.lines(P) for k,P in of.items() if len(P)}
+        found |= {k: group.lines(row=k) for k in ('control','ceiling') if k not in preds}
         for k,lines in found.items():
             note = {'note': 'means, not cells'} if k in means else {}
             for o in lines: yield dict(prediction=k, cell_type=name, condition=target, **(o | note))
@@ -314,7 +324,8 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
         for target in targets:
             preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
             preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
-            rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, progress, project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
+            rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, progress,
+                                 project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, _mean_rows(board)], ignore_index=True)
 
@@ -322,7 +333,8 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
 def metric_table(rows:pd.DataFrame, # With columns prediction, metric and `column`
                  column:str):       # What to show
     "A row per prediction, a column per metric, in the order they come in"
-    return rows.pivot(index='prediction', columns='metric', values=column).loc[rows.prediction.unique(), rows.metric.unique()].rename_axis(index=None, columns=None)
+    table = rows.pivot(index='prediction', columns='metric', values=column)
+    return table.loc[rows.prediction.unique(), rows.metric.unique()].rename_axis(index=None, columns=None)
 
 def board_table(board:pd.DataFrame,   # From `scoreboard`
                 cell_type:str='all',  # Whose rows; 'mean' for the mean over types
@@ -341,7 +353,8 @@ class BoardView:
     def __init__(self, board, cell_type='all', condition=None):
         args = dict(cell_type=cell_type, condition=condition)
         self.table, null, top = (board_table(board, column=o, **args) for o in ('value','null','ceiling'))
-        self.refused = {k: '; '.join(sorted(set(board[board.metric==k].note)-{'','means, not cells'})) for k in self.table if self.table[k].isna().all()}
+        why = lambda k: '; '.join(sorted(set(board[board.metric==k].note)-{'','means, not cells'}))
+        self.refused = {k: why(k) for k in self.table if self.table[k].isna().all()}
         self.means = sorted(set(board[board.note=='means, not cells'].prediction))
         self.table = self.table.drop(columns=self.refused)
         self.marks = pd.DataFrame('', self.table.index, self.table.columns)
@@ -363,9 +376,12 @@ class BoardView:
     def __repr__(self): return '\n'.join([self.shown.to_string(), *self.below()])
 
     def _repr_html_(self):
-        cell = lambda v,m: f'<td style="text-align:right;{"font-weight:bold;" if "*" in m else ""}{"color:#999;" if "v" in m else "color:#0072B2;" if "^" in m else ""}">{v}</td>'
-        body = ''.join(f'<tr><th style="text-align:left">{i}</th>{"".join(map(cell, self.shown.loc[i], self.marks.loc[i]))}</tr>' for i in self.shown.index)
-        return f'<table><thead><tr><th></th>{"".join(f"<th>{k}</th>" for k in self.shown)}</tr></thead><tbody>{body}</tbody></table><p>{"<br>".join(self.below())}</p>'
+        colour = lambda m: 'color:#707070;' if 'v' in m else 'color:#0072B2;' if '^' in m else ''
+        cell = lambda v,m: f'<td style="text-align:right;{"font-weight:bold;" if "*" in m else ""}{colour(m)}">{v}</td>'
+        row = lambda i: ''.join(map(cell, self.shown.loc[i], self.marks.loc[i]))
+        head = ''.join(f'<th>{k}</th>' for k in self.shown)
+        body = ''.join(f'<tr><th style="text-align:left">{i}</th>{row(i)}</tr>' for i in self.shown.index)
+        return f'<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table><p>{"<br>".join(self.below())}</p>'
 
 # %% ../nbs/07_board.ipynb #a692531f
 def few_cells(path,          # An `.h5ad`
@@ -388,7 +404,9 @@ def cells_of(adata,                   # AnnData, or path of an `.h5ad`
              layer:str=None, size_key:str=None, what:str='cells',
              max_cells:int=None, by:str=None, seed:int=0): # Most cells of each condition (and value of column `by`) to read from a file
     "Anybody's cells, checked: an AnnData of log1p(1e4) expression, and what kind of values there were"
-    if not isinstance(adata, ad.AnnData): adata = few_cells(adata, (condition_key, by), max_cells, layer, seed) if max_cells else read_h5ad(adata)
+    if isinstance(adata, ad.AnnData): pass
+    elif max_cells: adata = few_cells(adata, (condition_key, by), max_cells, layer, seed)
+    else: adata = read_h5ad(adata)
     if 0 in adata.shape: raise InputError(f'The {what} are empty: {adata.n_obs} cells × {adata.n_vars} genes.')
     genes = _unique(adata.var_names, 'gene')
     for k in filter(None, (condition_key, cell_type_key, size_key)): must_have(k, adata.obs.columns, f'obs column of the {what}')

@@ -26,7 +26,8 @@ def options_of(f, without=('data','progress')):
         for name,p in reversed(list(docments(f, full=True, returns=False).items())):
             if name in without: continue
             default = None if p.default is inspect.Parameter.empty else p.default
-            kind = dict(is_flag=True) if p.anno is bool else dict(type=p.anno if p.anno in (str,int,float) else None, default=default, show_default=default is not None)
+            kind = dict(type=p.anno if p.anno in (str,int,float) else None, default=default, show_default=default is not None)
+            if p.anno is bool: kind = dict(is_flag=True)
             command = click.option('--'+name.replace('_','-'), help=p.docment, **kind)(command)
         return command
     return deco

@@ -75,7 +75,8 @@ def _refuse_foreign(path):
     def item(name, o):
         if not isinstance(o, h5py.Dataset): return
         if o.external or o.is_virtual: return f'takes {name!r} from other files'
-        if o.nbytes>2**28 and o.nbytes>1100*o.id.get_storage_size(): return f'says that {name!r} takes {o.nbytes/2**30:.3g} GB, but stores next to nothing of it'
+        claimed, stored = o.nbytes, o.id.get_storage_size()
+        if claimed>2**28 and claimed>1100*stored: return f'says that {name!r} takes {claimed/2**30:.3g} GB, but stores next to nothing of it'
     with h5py.File(path) as f: flaw = f.visititems_links(link) or f.visititems(item)
     if flaw: raise InputError(f'{path} {flaw}: give a file that holds its data itself.')
 
@@ -117,9 +118,11 @@ class OnDisk:
         "What was chosen, in memory"
         each, back = np.unique(self.rows, return_inverse=True)
         if not len(each): return sp.csr_array(self.shape, dtype=np.float32)
-        runs = [slice(r[0], r[-1]+1) for r in np.split(each, np.flatnonzero(np.diff(each)>32)+1)] # what lies between near rows is read along
+        near = np.split(each, np.flatnonzero(np.diff(each)>32)+1) # of each group, what lies between is read along
+        runs = [slice(r[0], r[-1]+1) for r in near]
         there = np.concatenate([np.arange(r.start, r.stop) for r in runs])
-        if hasattr(self.matrix, 'group'): runs = [np.zeros(self.matrix.shape[0], bool)]; runs[0][there] = True # anndata reads run by run, in one call
+        if hasattr(self.matrix, 'group'): # sparse: anndata reads run by run itself, in one call
+            runs = [np.zeros(self.matrix.shape[0], bool)]; runs[0][there] = True
         v, at = sp.vstack([sp.csr_array(self.matrix[r], dtype=np.float32) for r in runs]), np.searchsorted(there, each)[back]
         if not np.array_equal(at, np.arange(len(there))): v = v[at]
         if len(self.cols)!=v.shape[1] or (np.diff(self.cols)!=1).any(): v = v[:,self.cols]
@@ -275,7 +278,8 @@ def __repr__(self:PertData):
     if self.kind=='counts': size = f', library sizes {self.size.min():.0f}–{self.size.max():.0f}, median {np.median(self.size):.0f}'
     else: size = '' if self.on_disk else f', cells sum to {np.median(v.expm1().sum(1)):.0f} before log1p (median)'
     what = f'on disk ({v.path.name})' if self.on_disk else f'up to {v.max():.4g}, {1-v.nnz/max(cells*v.shape[1], 1):.1%} zeros'
-    types = '' if self.cell_type is None else f'\n  {len(set(self.cell_type))} cell types: {listed(pd.Series(self.cell_type).value_counts().index)}'
+    kinds = pd.Series(self.types).value_counts().index
+    types = '' if self.cell_type is None else f'\n  {len(kinds)} cell types: {listed(kinds)}'
     return (f'PertData: {cells} cells × {len(self.genes)} genes, {self.kind} {what}{size}'
             f'\n  conditions: {listed(f"{k} ({m})" for k,m in n.items())}{types}')
 
@@ -375,7 +379,9 @@ def dense(adata # Cells, `X` sparse or dense
 
 # %% ../nbs/00_data.ipynb #b771e7d6
 Batch = namedtuple('Batch', 'x c y s t k', defaults=(None, None, None, None))
-Batch.__doc__ = "x: log-normalised expression (B, G); c: condition vectors (B, C); y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data; t, k: numbers of the cell type and of the condition, each (B,)"
+Batch.__doc__ = """x: log-normalised expression (B, G); c: condition vectors (B, C);
+y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data;
+t, k: numbers of the cell type and of the condition, each (B,)"""
 
 def sparse_counts(at,    # Cell and gene of each count, (2, n), in order, each place once
                   k,     # The counts, (n,)
@@ -418,8 +424,8 @@ def _block_batches(data, size, rng, chance, skip, part, block, ahead=64):
     "Batches from shuffled runs of neighbours; cells of `ahead` batches are read and mixed at a time"
     sd = extra('scdataset', 'disk')
     draw = sd.BlockShuffling(block) if chance is None else sd.BlockWeightedSampling(block, weights=chance, total_size=len(data))
-    runs = sd.scDataset(data, draw, size, ahead, drop_last=len(data)>=size, fetch_callback=lambda d, at: d[at], batch_callback=lambda d, at: (d, at),
-                     rank=0, world_size=1, seed=int(rng.integers(2**31)))
+    runs = sd.scDataset(data, draw, size, ahead, drop_last=len(data)>=size, rank=0, world_size=1, seed=int(rng.integers(2**31)),
+                        fetch_callback=lambda d, at: d[at], batch_callback=lambda d, at: (d, at))
     chosen = None
     for i,(d,at) in enumerate(runs):
         if i<skip: continue
@@ -525,10 +531,12 @@ def demo(n_cells:int=4000,          # Cells in all
             n, n_true, p = round(n_cells*share*types.share[t]), 400, responders if k=='drugB' else 1.
             Y, total, r = _demo_cells(genes, types, t, k, n+n_true, p, rng)
             truth[f'{t} | {k}'] = log_normalise(Y[n:], total[n:]).mean(0) # cells that are not in the study
-            Ys.append(Y[:n]); obs.append(pd.DataFrame(dict(condition=k, cell_type=t, total_counts=total[:n], responder=r[:n]&(k!='control'))))
+            Ys.append(Y[:n])
+            obs.append(pd.DataFrame(dict(condition=k, cell_type=t, total_counts=total[:n], responder=r[:n]&(k!='control'))))
     obs = pd.concat(obs, ignore_index=True)
     order = rng.permutation(len(obs))
-    obs = obs.iloc[order].set_index(pd.Index([f'cell{i:05d}' for i in range(len(obs))])).astype(dict(condition='category', cell_type='category'))
+    obs = obs.iloc[order].astype(dict(condition='category', cell_type='category'))
+    obs.index = pd.Index([f'cell{i:05d}' for i in range(len(obs))])
     a = ad.AnnData(sp.csr_matrix(np.concatenate(Ys)[order]), obs, pd.DataFrame(index=genes.index.astype(object)))
     a.varm['true_mean'] = pd.DataFrame(truth, index=a.var_names)
     a.uns['demo'] = dict(seed=seed, responders=responders, note='simulated by pertnb.data.demo')
@@ -542,7 +550,8 @@ def demo_true_shift(adata,                # What `demo` returned
     "True mean shift from control to `target`, for a mixture of cell types"
     if cell_types is None: cell_types = adata.obs.cell_type[adata.obs.condition=='control']
     true = adata.varm['true_mean']
-    return sum(w*(true[f'{t} | {target}']-true[f'{t} | control']) for t,w in pd.Series(cell_types).value_counts(normalize=True).items() if w>0)
+    weights = pd.Series(cell_types).value_counts(normalize=True)
+    return sum(w*(true[f'{t} | {target}']-true[f'{t} | control']) for t,w in weights[weights>0].items())
 
 # %% ../nbs/00_data.ipynb #13bdcebe
 KANG18_URL = 'https://exampledata.scverse.org/pertpy/kang_2018.h5ad'

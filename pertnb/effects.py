@@ -96,7 +96,8 @@ class Effects:
         "The change of level (G,) of cells with control profile `p` (G,), judging by other groups; None if they tell nothing"
         if types := self.types(label, but=cell_type): return self.from_types(p, label, types)
         parts = self.conditions.parts(label)
-        each = [self.changes(o, [cell_type])[0] if self.seen(cell_type, o) else self.expected(p, cell_type, o) for o in parts] if len(parts)>1 else [None]
+        if len(parts)<2: return None
+        each = [self.changes(o, [cell_type])[0] if self.seen(cell_type, o) else self.expected(p, cell_type, o) for o in parts]
         return None if any(o is None for o in each) else sum(each)
 
     def from_types(self, p, label, types):
@@ -132,7 +133,8 @@ class Miss:
 # %% ../nbs/01_effects.ipynb #aea9d5aa
 @patch
 def analogues(self:Effects, label):
-    "Predicted and real shifts, each (n, G), of groups that were seen, predicted as one not seen under `label` is; None if fewer than 3 can be"
+    """Predicted and real shifts, each (n, G), of groups that were seen, predicted as one not seen under `label` is;
+    None if fewer than 3 can be"""
     parts, kinds = self.conditions.parts, [(t, o) for t,o in self.table.index if self.seen(t, o) and o!=self.conditions.control]
     of_types = bool(self.types(label))
     groups = [g for g in kinds if (g[1]==label if of_types else len(parts(g[1]))==len(parts(label))>1)]

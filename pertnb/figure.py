@@ -52,7 +52,8 @@ def shift_scatter(true:pd.Series,  # True mean shift per gene
     top = top[np.argsort(p[top])]
     for i,y in zip(top, _spread(p[top], (lim[1]-lim[0])*.052)):
         left = t[i]>lim.mean()
-        ax.annotate(true.index[i], (t[i], p[i]), (t[i]+(-1 if left else 1)*np.ptp(lim)*.05, y), fontsize=7, va='center', ha='right' if left else 'left',
+        ax.annotate(true.index[i], (t[i], p[i]), (t[i]+(-1 if left else 1)*np.ptp(lim)*.05, y), fontsize=7,
+                    va='center', ha='right' if left else 'left',
                     arrowprops=dict(arrowstyle='-', lw=.4, color='#666666', shrinkA=0, shrinkB=2))
     ax.set(xlim=lim, ylim=lim, xlabel='true shift (log1p)', ylabel='predicted shift (log1p)', title=f'r = {np.corrcoef(t, p)[0,1]:.3f}')
     return ax
@@ -72,7 +73,8 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
         x = np.arange(len(ks)) + (0 if name=='ceiling' else (j-(len(table)-2)/2)*.1)
         wide = dict(ms=34, mew=2, zorder=1) if name=='ceiling' else dict(ms=6, zorder=2)
         ax.plot(x, row[[f'J{k}' for k in ks]], ls='', marker=marker, color=color, label=name, **wide)
-    ax.set(xticks=range(len(ks)), xticklabels=ks, xlabel='K', ylabel='J(K)', ylim=(-.03,1.28), yticks=np.linspace(0,1,6), xlim=(-.5,len(ks)-.5), title='top-K genes found')
+    ax.set(xticks=range(len(ks)), xticklabels=ks, xlim=(-.5,len(ks)-.5), xlabel='K', title='top-K genes found',
+           yticks=np.linspace(0,1,6), ylim=(-.03,1.28), ylabel='J(K)')
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, fontsize=7, frameon=False, ncols=2, loc='upper left', markerscale=.6)
     return ax
@@ -105,7 +107,8 @@ def embedding_plot(control, real, predicted, # Cells × genes
     n, size = len(control), np.clip(6000/len(both), 1, 14)
     ax.scatter(*both[:n].T, s=size, color='#BBBBBB', linewidths=0, label='control', rasterized=True)
     ax.scatter(*both[n:].T, s=size*1.4, color='#D55E00', linewidths=0, marker='^', label=f'{label}, real', rasterized=True)
-    ax.scatter(*pred.T, s=size*1.2, facecolors='none', edgecolors=style['mode B'][0], linewidths=.7, label=f'{label}, predicted', rasterized=True)
+    ax.scatter(*pred.T, s=size*1.2, facecolors='none', edgecolors=style['mode B'][0], linewidths=.7,
+               label=f'{label}, predicted', rasterized=True)
     name = {'umap':'UMAP', 'pca':'PC'}[method]
     ax.set(xticks=[], yticks=[], xlabel=f'{name} 1', ylabel=f'{name} 2', title='real and predicted cells')
     ax.legend(fontsize=7, frameon=False, markerscale=1.6, handletextpad=.2)
@@ -148,9 +151,12 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
     cell_types = cell_types or [t for t in dict.fromkeys(['all','mean',*board.cell_type]) if (board.cell_type==t).any()][:4]
     board = board[board.condition==('mean' if 'mean' in set(board.condition) else board.condition.iloc[0])]
     predictions = predictions or [o for o in style if o in set(board.prediction) and o not in ('control','ceiling')]
-    names = [k for k in dict.fromkeys(board.metric) if board[(board.metric==k) & board.prediction.isin(predictions)].calibrated.notna().any()]
+    spans = board[board.prediction.isin(predictions) & board.calibrated.notna()]
+    names = [k for k in dict.fromkeys(board.metric) if k in set(spans.metric)]
     ours = axes is None
-    if ours: axes = plt.subplots(1, len(cell_types), figsize=(1.2+3*len(cell_types), 1.1+.3*len(names)), sharey=True, squeeze=False, layout='constrained')[1][0]
+    if ours:
+        size = 1.2+3*len(cell_types), 1.1+.3*len(names)
+        axes = plt.subplots(1, len(cell_types), figsize=size, sharey=True, squeeze=False, layout='constrained')[1][0]
     for ax,t in zip(axes, cell_types):
         for x in (0, 1): ax.axvline(x, color='k', lw=.8, ls=':' if x==0 else '-', zorder=0)
         for j,p in enumerate(predictions):
@@ -161,8 +167,10 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
             ax.plot(b.calibrated.clip(-.4, 1.4), y, ls='', marker=marker, color=color, ms=5, label=p)
         for y,k in enumerate(names):
             for o in board[(board.cell_type==t) & (board.metric==k) & board.null.notna()].head(1).itertuples():
-                ax.text(-.44, y, f'{o.null:.2g}', ha='left', va='center', fontsize=6, color='#666666'); ax.text(1.44, y, f'{o.ceiling:.2g}', ha='right', va='center', fontsize=6, color='#666666')
-        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), xlim=(-.45,1.45), xticks=[0,1], xticklabels=['null','ceiling'], title=t)
+                for x,v,side in ((-.44, o.null, 'left'), (1.44, o.ceiling, 'right')):
+                    ax.text(x, y, f'{v:.2g}', ha=side, va='center', fontsize=6, color='#666666')
+        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), title=t,
+               xticks=[0,1], xticklabels=['null','ceiling'], xlim=(-.45,1.45))
     if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=len(predictions), frameon=False)
     else: axes[0].legend(fontsize=6, frameon=False)
     return axes

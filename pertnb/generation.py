@@ -132,7 +132,8 @@ def values_of(made, sizes=None) -> dict:
 
 def as_adata(values, obs, genes) -> ad.AnnData:
     "Predicted cells as an AnnData"
-    return ad.AnnData(values['X'], obs, pd.DataFrame(index=pd.Index(genes, dtype=object)), layers={k[7:]: v for k,v in values.items() if k!='X'})
+    layers = {k.removeprefix('layers/'): v for k,v in values.items() if k!='X'}
+    return ad.AnnData(values['X'], obs, pd.DataFrame(index=pd.Index(genes, dtype=object)), layers=layers)
 
 # %% ../nbs/05_generation.ipynb #0bf7e2d7
 def joined(blocks, n=64):
@@ -177,7 +178,7 @@ def generate(model:CVAE,          # Trained
              lean:float=.4,       # Mode C, groups not seen under the target: how far towards what other groups suggest, 0 to 1
              out=None,            # An `.h5ad` to write the cells to as they are made, for more than memory holds
              progress:bool=True
-            ) -> ad.AnnData:      # `X` log1p(1e4); layer `counts` (integers) for counts; obs: condition, mode, source, cell type (unless drawn from all). With `out`, its path
+            ) -> ad.AnnData:      # `X` log1p(1e4), layer `counts`; obs: condition, mode, source, cell type (A: of prior 'type'). With `out`, its path
     "Sample perturbed cells (@eq-mode-a, @eq-mode-b, @eq-mode-c)"
     sample = modes[must_have(mode, modes, 'mode')]
     must_have(prior, ('normal','type'), 'prior')

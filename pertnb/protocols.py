@@ -41,7 +41,8 @@ def folds(cells:PertData,
         if not held: raise InputError('There is no pair A+B of which both A and B are there by themselves.')
         arms = [dict(target=o, holdout=o) for o in held]
     else: arms = [dict(target=target, holdout=holdout)]
-    name = lambda arm, s: (''.join(c if c.isalnum() or c in '+-' else '_' for c in arm['holdout'] or 'cells') + (f'-seed{s}' if seeds>1 else ''))
+    plain = lambda arm: ''.join(c if c.isalnum() or c in '+-' else '_' for c in arm['holdout'] or 'cells')
+    name = lambda arm, s: plain(arm) + (f'-seed{s}' if seeds>1 else '')
     return {name(arm, s): dict(arm, seed=s) for arm in arms for s in range(seed, seed+seeds)}
 
 # %% ../nbs/11_protocols.ipynb #ad0328da
@@ -90,7 +91,8 @@ def summary(boards:pd.DataFrame # Boards of all folds, with column `fold`
     complete = b.groupby('prediction').arm.nunique()
     b = b[b.prediction.isin(complete[complete==complete.max()].index)]
     by_seed = b.groupby([*keys,'seed'], sort=False).value.mean().groupby(level=keys, sort=False).std()
-    res = b.groupby(keys, sort=False).agg(value=('value','mean'), null=('null','mean'), ceiling=('ceiling','mean'), calibrated=('calibrated','mean'), folds=('fold','nunique'))
+    means = {o: (o, 'mean') for o in ('value','null','ceiling','calibrated')}
+    res = b.groupby(keys, sort=False).agg(**means, folds=('fold','nunique'))
     res.insert(1, 'sd', by_seed.reindex(res.index))
     return res.reset_index()
 
@@ -112,7 +114,8 @@ def run_protocol(data,                   # Path, or name of a study
     target, seed = options.pop('target', None), options.pop('seed', 0)
     if holdout!='pairs': target = choose_target(cells, target, holdout, usual_target.get(str(data)))
     todo = folds(cells, target, holdout, seeds, seed)
-    strange = [o.name for o in out.iterdir() if not ((o/'run.json').exists() or o.name in ('summary.csv','scoreboards.csv') or o.name.startswith('.'))] if out.exists() else []
+    ours = lambda o: (o/'run.json').exists() or o.name in ('summary.csv','scoreboards.csv') or o.name.startswith('.')
+    strange = [o.name for o in out.iterdir() if not ours(o)] if out.exists() else []
     if strange: raise InputError(f'{out} exists and is not a folder written by pertnb ({listed(strange)}): choose another.')
     for a in todo.values(): choose_test(cells, a['target'], a['holdout'], a['seed'])
     if force:

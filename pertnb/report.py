@@ -75,6 +75,7 @@ h1{font-size:1.6rem;margin:.2em 0}summary{cursor:pointer;margin:.5rem 0}h2{font-
 .verdict{border-left:.4rem solid #0072b2;padding:.2rem 1rem;background:#f2f7fb}.scroll{overflow-x:auto}.scroll img{min-width:42rem}
 table{border-collapse:collapse;font-size:.9rem}td,th{padding:.15rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.1rem 1rem;font-size:.9rem}dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f4f4f4;padding:.6rem}
+@media(max-width:40rem){svg text{font-size:17px}}
 select{font:inherit;padding:.3rem}:focus-visible{outline:3px solid #d55e00;outline-offset:2px}
 @media print{body{max-width:none;padding:0}select,label{display:none}.scroll{overflow:visible}.scroll img{min-width:0}table{font-size:.6rem}td,th{padding:.1rem .2rem}h2{break-after:avoid}img,svg,table{break-inside:avoid}}
 </style></head><body><main>
@@ -119,9 +120,11 @@ def picture(fig, alt, dpi=110) -> str:
 
 def command_of(settings) -> str:
     "The command line that repeats a run"
-    skip = ('data','source','question','progress','checkpoint','resume', *(() if settings.get('devices') else ('nodes','accelerator','precision')))
+    skip = ['data','source','question','progress','checkpoint','resume']
+    if not settings.get('devices'): skip += ['nodes','accelerator','precision']
     said = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
-    return shlex.join(['pertnb', 'run', settings['source']] + [s for k,v in said.items() for s in (['--'+k.replace('_','-')] + ([] if v is True else [str(v)]))])
+    option = lambda k,v: ['--'+k.replace('_','-')] + ([] if v is True else [str(v)])
+    return shlex.join(['pertnb', 'run', settings['source'], *(s for k,v in said.items() for s in option(k, v))])
 
 def versions() -> str:
     "What computed a run"
@@ -135,14 +138,18 @@ def report(run,           # A `Run`
     import matplotlib.pyplot as plt
     e, o = html.escape, run.settings
     most = list(run.shifts.real.abs().nlargest(genes).index)
-    hists = gene_histograms(run.real, (run.real.obs[o['condition_key']]==o['control']).to_numpy(), run.predictions[(run.predictions.obs['mode']=='C').to_numpy()], most)
+    is_control, mode_c = (run.real.obs[o['condition_key']]==o['control']).to_numpy(), (run.predictions.obs['mode']=='C').to_numpy()
+    hists = gene_histograms(run.real, is_control, run.predictions[mode_c], most)
     scores, curve = scoreboard_plot(run.scoreboard)[0].figure, plot_history(run.history)[0].figure
-    parts = dict(title=e(f'{o["target"]}, predicted'), question=e(o['question']), verdict=e(verdict(run.scoreboard)), shortfall=e(shortfall(run.scoreboard)), coverage=e(coverage(run.shifts)),
-        figure=picture(run.figure, 'Three panels: predicted against true shift of each gene; share of the top genes found; map of real and predicted cells. ' + verdict(run.scoreboard)),
-        board=BoardView(run.scoreboard)._repr_html_(), scores=picture(scores, 'Each metric of each prediction, placed between control cells and real cells. ' + shortfall(run.scoreboard)),
+    better, short = verdict(run.scoreboard), shortfall(run.scoreboard)
+    parts = dict(title=e(f'{o["target"]}, predicted'), question=e(o['question']), verdict=e(better), shortfall=e(short), coverage=e(coverage(run.shifts)),
+        figure=picture(run.figure, f'Three panels: predicted against true shift of each gene; share of the top genes found; map of real and predicted cells. {better}'),
+        board=BoardView(run.scoreboard)._repr_html_(),
+        scores=picture(scores, f'Each metric of each prediction, placed between control cells and real cells. {short}'),
         options=''.join(f'<option value="{e(g)}">{e(g)} ({run.shifts.real[g]:+.2f})</option>' for g in most),
-        said=e('Mean expression in real, predicted and control cells: ' + '; '.join(f'{g} ' + ', '.join(f'{m:.2f}' for m in h['means']) for g,h in hists.items())),
-        history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'), diagnosis=e(str(run.diagnosis)), command=e(command_of(o)), data=e(o['data']), versions=e(versions()),
+        said=e('Mean expression in real, predicted and control cells: ' + '; '.join(f'{g} {", ".join(f"{m:.2f}" for m in h["means"])}' for g,h in hists.items())),
+        history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'), diagnosis=e(str(run.diagnosis)),
+        command=e(command_of(o)), data=e(o['data']), versions=e(versions()),
         settings=''.join(f'<dt>{e(k)}</dt><dd>{e(str(v))}</dd>' for k,v in o.items() if k not in ('data','question') and v is not None),
         genes=json.dumps(hists).replace('</', '<\\/'))
     for f in (scores, curve): plt.close(f)

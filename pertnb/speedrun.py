@@ -88,15 +88,20 @@ class Run:
     figure: object           # The three panels, a matplotlib figure
     diagnosis: Diagnosis     # What became of z, in words
 
+    @property
+    def words(self):
+        "Verdict, way to the ceiling, intervals, diagnosis: a sentence or two each"
+        return [verdict(self.scoreboard), shortfall(self.scoreboard), coverage(self.shifts), str(self.diagnosis)]
+
     def __repr__(self):
         "The data, the scoreboard and the diagnosis as text"
-        return f"{self.settings['data']}\n\n{self.settings['question']}\n\n{BoardView(self.scoreboard)}\n\n{verdict(self.scoreboard)}\n{shortfall(self.scoreboard)}\n{coverage(self.shifts)}\n{self.diagnosis}"
+        return '\n\n'.join([self.settings['data'], self.settings['question'], str(BoardView(self.scoreboard)), '\n'.join(self.words)])
 
     def _repr_html_(self):
         "The figure and the scoreboard, for notebooks"
         alt = 'Predicted against true shift, top-K lists, and a map of real and predicted cells'
         return (f'<p>{self.settings["question"]}</p>{picture(self.figure, alt, 90)}'
-                f'{BoardView(self.scoreboard)._repr_html_()}<p>{verdict(self.scoreboard)} {shortfall(self.scoreboard)} {coverage(self.shifts)} {self.diagnosis}</p>')
+                f'{BoardView(self.scoreboard)._repr_html_()}<p>{" ".join(self.words)}</p>')
 
 # %% ../nbs/10_speedrun.ipynb #f92655aa
 def save_board_figure(board, folder):
@@ -152,20 +157,24 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
                      ) -> Run:
     "What follows training: cells, the board, intervals, the figure"
     o, (model, history), target = SimpleNamespace(**settings), trained[0], settings['target']
-    control, perturbed = at_most(o.max_cells, start_cells(cells, test, target, o.holdout), o.seed), at_most(o.max_cells, test & (cells.condition==target), o.seed)
+    control = at_most(o.max_cells, start_cells(cells, test, target, o.holdout), o.seed)
+    perturbed = at_most(o.max_cells, test & (cells.condition==target), o.seed)
     controls, real = (cells[at].to_genes(train.genes).loaded() for at in (control, control|perturbed))
     predictions = {f'mode {m}': generate(model, controls, target, m, seed=o.seed, progress=o.progress) for m in modes}
-    reference = train[at_most(20_000, np.ones(len(train), bool), o.seed)].loaded() if train.on_disk else train # for components and baselines
+    reference = train # for components and baselines
+    if train.on_disk: reference = train[at_most(20_000, np.ones(len(train), bool), o.seed)].loaded()
     pcs, keys = fit_pcs(reference.to_adata()), cells.keys
+    condition_key, control_label, cell_type_key = (keys[k] for k in ('condition_key','control','cell_type_key'))
     adata = put_pcs(real.to_adata(), pcs)
-    board = scoreboard(predictions|baseline_cells(controls, target, reference), adata, keys['condition_key'], keys['control'], keys['cell_type_key'], seed=o.seed, progress=o.progress)
+    rivals = baseline_cells(controls, target, reference)
+    board = scoreboard(predictions|rivals, adata, condition_key, control_label, cell_type_key, seed=o.seed, progress=o.progress)
     shifts = shift_interval([m for m,_ in trained], controls, target, seed=o.seed)
     shifts['real'] = profile(real.x, ~real.is_control)-profile(real.x, real.is_control)
-    fig, _ = three_panel(predictions, adata, board, keys['condition_key'], keys['control'], 'mode C', shifts, o.embedding, o.seed)
+    fig, _ = three_panel(predictions, adata, board, condition_key, control_label, 'mode C', shifts, o.embedding, o.seed)
     import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
     both = put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs)
-    both.obs = both.obs.astype({o: 'category' for o in ('mode', keys['condition_key'], keys['cell_type_key']) if o in both.obs})
+    both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
     settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real))
     return Run(settings, model, history, both, adata, board, shifts, fig, diagnose(model, real, o.seed))
 

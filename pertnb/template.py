@@ -42,7 +42,8 @@ def guess_columns(obs) -> dict:
     controls = {k: c for k in labels if (c := control_of(obs[k].unique()))}
     condition = max(controls, key=lambda k: _named(k, condition_words), default=None) # the first of equals
     types = [k for k in labels if k!=condition and _named(k, type_words)]
-    return dict(condition_key=condition, control=controls.get(condition), cell_type_key=max(types, key=lambda k: _named(k, type_words), default=None))
+    cell_type = max(types, key=lambda k: _named(k, type_words), default=None)
+    return dict(condition_key=condition, control=controls.get(condition), cell_type_key=cell_type)
 
 # %% ../nbs/12_template.ipynb #86890857
 @dataclass
@@ -60,9 +61,13 @@ class Look:
         "Everything in words"
         lines = [f'{self.source}: {self.shape[0]} cells × {self.shape[1]} genes', *(f'  {k}: {v}' for k,v in self.kinds.items()),
                  'columns that could be labels: '+(', '.join(f'{k} ({n})' for k,n in self.labels.items()) or 'none')]
-        lines += [f'{k}: {"nothing looks like it" if v is None else v}' for k,v in self.keys.items() if v is not None or k in ('condition_key','control','cell_type_key')]
-        if self.groups is not None: lines += ['', 'cells per group', self.groups.head(30).to_string(), *([f'… {len(self.groups)-30} more'] if len(self.groups)>30 else []), '']
-        return '\n'.join(lines+[f'A run would be refused: {self.refused}' if self.refused else f'A run can start: {command_of(self.keys | dict(source=self.source))}'])
+        said = {k: v for k,v in self.keys.items() if v is not None or k in ('condition_key','control','cell_type_key')}
+        lines += [f'{k}: {"nothing looks like it" if v is None else v}' for k,v in said.items()]
+        if self.groups is not None:
+            more = len(self.groups)-30
+            lines += ['', 'cells per group', self.groups.head(30).to_string(), *([f'… {more} more'] if more>0 else []), '']
+        if self.refused: return '\n'.join([*lines, f'A run would be refused: {self.refused}'])
+        return '\n'.join([*lines, f'A run can start: {command_of(self.keys | dict(source=self.source))}'])
 
 def _kind(X, where):
     try: return 'empty' if X is None else value_kind(X, where)
@@ -81,12 +86,14 @@ def inspect_study(data,           # AnnData, path of an `.h5ad`, or a study know
     layers = {'X': None} | {f'layers[{k!r}]': k for k in adata.layers}
     kinds = {where: _kind(adata.X if k is None else adata.layers[k], where) for where,k in layers.items()}
     if condition_key: must_have(condition_key, adata.obs.columns, 'obs column')
-    keys = guess_columns(adata.obs) | (studies[data][1] if known else {}) | {k: v for k,v in dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key).items() if v is not None}
+    said = {k: v for k,v in dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key).items() if v is not None}
+    keys = guess_columns(adata.obs) | (studies[data][1] if known else {}) | said
     if condition_key and not control: keys['control'] = control_of(adata.obs[condition_key].unique())
     usable = [k for k,v in kinds.items() if v=='counts'] or [k for k,v in kinds.items() if v=='log-normalised'] or ['X']
     if layers[usable[0]] is not None: keys['layer'] = layers[usable[0]]
     if kinds[usable[0]]=='log-normalised': keys['likelihood'] = 'gaussian'
-    look = Look('AnnData' if isinstance(data, ad.AnnData) else str(data), adata.shape, kinds, keys, labels={k: adata.obs[k].nunique() for k in label_columns(adata.obs)})
+    labels = {k: adata.obs[k].nunique() for k in label_columns(adata.obs)}
+    look = Look('AnnData' if isinstance(data, ad.AnnData) else str(data), adata.shape, kinds, keys, labels=labels)
     try:
         if not (keys['condition_key'] and keys['control']): raise InputError('no column holds a word for control. Say --condition-key and --control.')
         cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
@@ -124,7 +131,9 @@ def new_study(folder,         # To be made
     look = inspect_study(data, **said)
     if look.refused: raise InputError(f'{look.source} would be refused: {look.refused}')
     if look.source not in studies: look.source = str(Path(look.source).expanduser().resolve())
-    cells = [dict(cell_type=k, id=f'c{i}', metadata={}, source=s, **(dict(outputs=[], execution_count=None) if k=='code' else {})) for i,(k,s) in enumerate(_cells(look))]
-    nb = dict(cells=cells, metadata=dict(kernelspec=dict(name='python3', display_name='Python 3', language='python')), nbformat=4, nbformat_minor=5)
-    with whole_folder(folder, force, ours='study.ipynb') as f: (Path(f)/'study.ipynb').write_text(json.dumps(nb, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
+    ran = dict(markdown={}, code=dict(outputs=[], execution_count=None))
+    cells = [dict(cell_type=k, id=f'c{i}', metadata={}, source=s, **ran[k]) for i,(k,s) in enumerate(_cells(look))]
+    kernel = dict(name='python3', display_name='Python 3', language='python')
+    nb = json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5), indent=1, ensure_ascii=False)
+    with whole_folder(folder, force, ours='study.ipynb') as f: (Path(f)/'study.ipynb').write_text(nb+'\n', encoding='utf-8')
     return look

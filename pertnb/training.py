@@ -119,7 +119,8 @@ class Training:
     def batches(self):
         "What is left of the epoch"
         self.rng.bit_generator.state = self.order
-        for b in self.train.batches(self.o.batch_size, self.rng, self.chance, self.done, (self.engine.rank, self.engine.world), self.o.block):
+        part = self.engine.rank, self.engine.world
+        for b in self.train.batches(self.o.batch_size, self.rng, self.chance, self.done, part, self.o.block):
             yield b
             self.done += 1
 
@@ -171,9 +172,10 @@ def run_epochs(now:Training, val, between, progress):
             if o.align: loss = loss + o.align*misalignment(mu, t, k, known>0)
             check_finite(loss, now.model, b, o.lr, f'in epoch {epoch}, batch {now.done+1}')
             opt.zero_grad(); engine.backward(loss); opt.step(); now.schedule.step()                 # step
-        now.next_epoch(reconstruction=log_px.mean().item(), kl=price.sum(1).mean().item(), val_elbo=held_out_elbo(now.model, val, o.beta, put=engine.put))
+        judged = held_out_elbo(now.model, val, o.beta, put=engine.put)
+        now.next_epoch(reconstruction=log_px.mean().item(), kl=price.sum(1).mean().item(), val_elbo=judged)
         bar.set_postfix({k: f'{v:.1f}' for k,v in now.history[-1].items() if k!='epoch' and v==v})
-        if val is not None and now.best(now.history[-1]['val_elbo'], epoch, now.model): break
+        if val is not None and now.best(judged, epoch, now.model): break
     if val is not None: now.model.load_state_dict(now.best.state)
 
 # %% ../nbs/04_training.ipynb #f1ea9cbe
@@ -193,9 +195,11 @@ def write_aside(path, data:bytes):
 def training_state(now:Training) -> tuple:
     "All that changes: tensors by name, and numbers and words"
     opt, best = now.opt.state_dict(), now.best
-    tensors = {'torch': torch.get_rng_state()} | {f'model.{k}': v for k,v in now.model.state_dict().items()} | {f'best.{k}': v for k,v in best.state.items()}
+    tensors = {'torch': torch.get_rng_state()} | {f'model.{k}': v for k,v in now.model.state_dict().items()}
+    tensors |= {f'best.{k}': v for k,v in best.state.items()}
     tensors |= {f'opt.{i}.{k}': v for i,s in opt['state'].items() for k,v in s.items()}
-    return tensors, dict(place={k: getattr(now, k) for k in ('epoch','done','history','order')}, best=dict(score=best.score, epoch=best.epoch),
+    place = {k: getattr(now, k) for k in ('epoch','done','history','order')}
+    return tensors, dict(place=place, best=dict(score=best.score, epoch=best.epoch),
                          groups=opt['param_groups'], schedule=now.schedule.state_dict())
 
 def restore_training(now:Training, tensors, words):
@@ -264,7 +268,8 @@ class Checkpoint:
 def check_settings(o):
     "`InputError` for a setting of `fit` that is not a number, or out of range"
     whole = {k: (1, 10**6) for k in ('n_latent','n_hidden','n_layers','epochs','batch_size','patience')} | dict(seed=(0, 2**63-1))
-    real = {k: (0, 1e30) for k in ('weight_decay','beta','free_bits','align','balance')} | dict(lr=(1e-12, 1e30), dropout=(0, .99), val_frac=(0, .99), warmup=(0, 1))
+    real = {k: (0, 1e30) for k in ('weight_decay','beta','free_bits','align','balance')}
+    real |= dict(lr=(1e-12, 1e30), dropout=(0, .99), val_frac=(0, .99), warmup=(0, 1))
     for kind, what, ranges in ((int, 'a whole number', whole), ((int, float), 'a number', real)):
         for k,(least, most) in ranges.items():
             v = getattr(o, k)
@@ -312,16 +317,17 @@ def fit(train:PertData,          # Training cells with the genes to model
 
 # %% ../nbs/04_training.ipynb #5992489a
 def plot_history(history:pd.DataFrame, # From `fit`
-                 axes=None             # Three axes; new ones by default
+                 axes=None             # Axes to draw on, two or three; new ones by default
                 ):
-    "Reconstruction, KL with its weight, and the held-out ELBO, by epoch; returns the axes"
+    "Reconstruction, KL and, if cells judged, the held-out ELBO, by epoch; returns the axes"
     import matplotlib.pyplot as plt
-    if axes is None: axes = plt.subplots(1, 3, figsize=(9,2.4), layout='constrained')[1]
-    for ax,k,label in zip(axes, ('reconstruction','kl','val_elbo'), ('reconstruction (train)','KL (train)','ELBO (held out)')):
+    shown = dict(reconstruction='reconstruction (train)', kl='KL (train)', val_elbo='ELBO (held out)')
+    if history.val_elbo.isna().all(): shown.pop('val_elbo')
+    if axes is None: axes = plt.subplots(1, len(shown), figsize=(3*len(shown),2.4), layout='constrained')[1]
+    for ax,(k,label) in zip(axes, shown.items()):
         ax.plot(history.index, history[k], color='#0072B2')
         ax.set(xlabel='epoch', ylabel=f'{label}, nats per cell')
-    if history.val_elbo.notna().any(): axes[2].axvline(history.val_elbo.idxmax(), color='#D55E00', ls='--', lw=1)
-    else: axes[2].text(.5, .5, 'no cells held out (val_frac=0)', ha='center', va='center', transform=axes[2].transAxes)
+        if k=='val_elbo': ax.axvline(history.val_elbo.idxmax(), color='#D55E00', ls='--', lw=1)
     return axes
 
 # %% ../nbs/04_training.ipynb #dc94b4e2
@@ -386,7 +392,8 @@ def _model_of(c, w):
     with torch.device('meta'): model = CVAE(c['genes'], Conditions(c['conditions'], c['control']), c['likelihood'], **s)
     d, T = s['n_latent'], len(c['types'])
     along = {'along.profiles': (n_groups, len(model.genes)), 'along.mean': (T, d), 'along.chol': (T, d, d)}
-    if {k: tuple(v.shape) for k,v in w.items()} != {k: tuple(v.shape) for k,v in model.state_dict().items()} | along: raise InputError('config.json and model.safetensors do not fit together.')
+    want, have = ({k: tuple(v.shape) for k,v in o.items()} for o in (model.state_dict(), w))
+    if have != want | along: raise InputError('config.json and model.safetensors do not fit together.')
     if not all(v.dtype==torch.float32 and v.isfinite().all() for v in w.values()): raise InputError('model.safetensors holds values that are not finite float32.')
     return model
 
@@ -405,7 +412,8 @@ def load_model(folder # Written by `save_model`
         profiles, mean, chol = (w.pop(f'along.{o}') for o in ('profiles','mean','chol'))
         model.load_state_dict(w, assign=True)
         table = pd.DataFrame(profiles.numpy(), pd.MultiIndex.from_arrays(list(zip(*c['groups'])) or [[], []]), c['genes'])
-        model.effects, model.priors, model.keys = Effects(table, model.conditions, c['kind']), dict(zip(c['types'], zip(mean, chol))), c['keys']
+        model.effects, model.keys = Effects(table, model.conditions, c['kind']), c['keys']
+        model.priors = dict(zip(c['types'], zip(mean, chol)))
     except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RuntimeError, OSError, SafetensorError) as e:
         raise InputError(f'{folder} does not hold a whole model: {(str(e) or type(e).__name__).splitlines()[0]}') from e
     return model.requires_grad_().eval()

@@ -29,6 +29,7 @@ def test_it_is_whole_and_accessible(run):
     assert '<html lang="en">' in page and 'name="viewport"' in page and '@media print' in page and '<label for="gene">' in page
     colours = re.findall(r"'(#[0-9a-f]{6})'", page)
     assert len(colours)==3 and all(contrast(c, '#ffffff')>=3 for c in colours) and contrast('#1a1a1a', '#f2f7fb')>=7
+    assert all(contrast(c, '#ffffff')>=4.5 for c in re.findall('[^-]color:(#[0-9a-fA-F]{6})', page))
     assert len(page)<2e6
     said = unescape(page)
     for word in ('Mode C is', 'Of the way from untouched control cells', 'intervals of mode C', 'pertnb run demo', '--seed 0', 'torch '): assert word in said, word
