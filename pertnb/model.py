@@ -161,7 +161,7 @@ class CVAE(nn.Module):
         return b.x if self.likelihood=='gaussian' else b.y
 
     def log_expression(self, values, s=None):
-        "What the likelihood speaks of (a sample or a mean), on the log1p(1e4) scale (@eq-lognorm)"
+        "What the likelihood speaks of (a sample or a mean), on the log1p(1e4) scale"
         return values if self.likelihood=='gaussian' else torch.log1p(values.to_dense()*(1e4/s))
 
 # %% ../nbs/02_model.ipynb #f99e6ed6

@@ -207,7 +207,8 @@ def test_completion():
 
 def test_progress_in_a_terminal_and_none_in_a_pipe(tmp_path):
     import os, pty, re, termios
-    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', 'demo', *quick, '--out']
+    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', str(tmp_path/'cells.h5ad'), *keys, *quick, '--out']
+    study().write_h5ad(tmp_path/'cells.h5ad')
     piped = subprocess.run([*command, str(tmp_path/'a')], capture_output=True, text=True)
     assert piped.returncode==0 and piped.stderr=='' and '\r' not in piped.stdout
     ours, theirs = pty.openpty(); termios.tcsetwinsize(theirs, (24, 100))

@@ -14,7 +14,7 @@ from pertnb.data import Conditions, InputError, PertData, choose_genes, demo, de
 from pertnb.generation import generate
 from pertnb.training import TrainingError, fit, load_model, save_model
 
-N = int(os.environ.get('PERTNB_FUZZ', 50)) # cases of each kind of damage
+N = int(os.environ.get('PERTNB_FUZZ', 20)) # cases of each kind of damage; 100 before a release
 OURS = (InputError, TrainingError)
 
 warnings.filterwarnings('ignore')

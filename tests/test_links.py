@@ -15,6 +15,19 @@ def test_links(path):
     targets = [o for o in re.findall(r'\]\(([^)\s]+)\)', text) if not re.match(r'https?:|mailto:|#', o)]
     missing = [o for o in targets if not (path.parent/o.split('#')[0]).exists()]
     assert not missing
+    anchors = [o.split('#') for o in targets if re.search('#(eq|fig)-', o)]
+    assert not [o for o in anchors if o[1] not in labels(path.parent/o[0])]
+
+def labels(path):
+    "The equations and figures that a page names"
+    text = '\n'.join(c.source for c in read_nb(path).cells)
+    return set(re.findall(r'\{#(eq-[\w-]+)\}', text)) | set(re.findall(r'label: (fig-[\w-]+)', text))
+
+@pytest.mark.parametrize('path', pages, ids=lambda o: str(o.relative_to(root)))
+def test_references_stay_on_their_page(path):
+    "Quarto resolves @eq-… and @fig-… within a page only: to another page leads a link"
+    asked = set(re.findall(r'@((?:eq|fig)-[\w-]+)', '\n'.join(c.source for c in read_nb(path).cells)))
+    assert asked <= labels(path)
 
 def test_sidebar():
     def listed(o): return [o] if isinstance(o, str) else [p for x in o['contents'] for p in listed(x)]
