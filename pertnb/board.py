@@ -6,9 +6,9 @@
 __all__ = ['baselines', 'columns', 'baseline', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline', 'from_other_types',
            'nearest_type_baseline', 'kernel_weights', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline',
            'linear_shift_baseline', 'additive_baseline', 'stronger_part_baseline', 'mean_of_pairs_baseline',
-           'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'deal', 'ceiling', 'standard_error', 'Group',
-           'are_means', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table', 'BoardView',
-           'few_cells', 'cells_of', 'score']
+           'resampled_baseline', 'baseline_cells', 'fit_pcs', 'put_pcs', 'place_cells', 'deal', 'ceiling',
+           'standard_error', 'Group', 'are_means', 'target_lines', 'threads', 'scoreboard', 'metric_table',
+           'board_table', 'BoardView', 'few_cells', 'cells_of', 'score']
 
 # %% ../nbs/07_board.ipynb #fe511653
 import contextlib
@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
+from fastcore.basics import patch
 
 from .data import *
 from .data import _sizes, _unique
@@ -161,9 +162,14 @@ def fit_pcs(cells,        # AnnData, log1p(1e4): training cells
     return pca.mean_, pca.components_.T
 
 def put_pcs(adata, pcs):
-    "Keep principal components with the cells they are to measure, and the cells' places on them (`obsm['X_pca']`)"
-    adata.var['PC_mean'], adata.varm['PCs'] = mean, axes = pcs
-    adata.obsm['X_pca'] = ((dense(adata)-np.asarray(mean))@axes).astype(np.float32)
+    "Keep principal components with the cells they are to measure"
+    adata.var['PC_mean'], adata.varm['PCs'] = pcs
+    return adata
+
+def place_cells(adata):
+    "The cells' places on the components they keep, in `obsm['X_pca']`, for viewers"
+    mean, axes = _pcs_of(adata)
+    adata.obsm['X_pca'] = ((dense(adata)-mean)@axes).astype(np.float32)
     return adata
 
 def _pcs_of(real):
@@ -216,31 +222,35 @@ class Group:
         null = float(as_is) if metrics[name].null is None else metrics[name].null
         return float(as_is), null, float(np.mean(halves)), float(np.std(halves))
 
-    def _error(self, f, sets, value):
-        "The standard error of a value: its own, or by halves"
-        if isinstance(value, WithError): return value.error
-        try: return standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
-        except Refused: return np.nan # halves are too small for it
+# %% ../nbs/07_board.ipynb #8e80b97b
+@patch
+def _error(self:Group, f, sets, value):
+    "The standard error of a value: its own, or by halves"
+    if isinstance(value, WithError): return value.error
+    try: return standard_error(f, sets, self.halves, self.seed) if self.halves else np.nan
+    except Refused: return np.nan # halves are too small for it
 
-    def line(self, name, value, error=np.nan):
-        "A value with its interval, null, ceiling and calibrated score (@eq-calibrated)"
-        _, null, half, spread = self.marks[name]
-        top = float(metrics[name].whole(half))
-        near = abs(top-null) <= 2*spread
-        return dict(metric=name, value=float(value), low=value-1.96*error, high=value+1.96*error, null=null, ceiling=top,
-                    calibrated=np.nan if near else (value-null)/(top-null), note='null and ceiling are too close' if near else '')
+@patch
+def line(self:Group, name, value, error=np.nan):
+    "A value with its interval, null, ceiling and calibrated score (@eq-calibrated)"
+    _, null, half, spread = self.marks[name]
+    top = float(metrics[name].whole(half))
+    near = abs(top-null) <= 2*spread
+    return dict(metric=name, value=float(value), low=value-1.96*error, high=value+1.96*error, null=null, ceiling=top,
+                calibrated=np.nan if near else (value-null)/(top-null), note='null and ceiling are too close' if near else '')
 
-    def lines(self, pred=None, row=None):
-        "A line per metric for predicted cells, or for the row 'control' or 'ceiling'"
-        spaces = {} if row else dict(genes=pred, study=pred, pcs=self.project(pred))
-        for name,marks in self.marks.items():
-            if isinstance(marks, str): yield dict(metric=name, note=marks); continue
-            if row: yield self.line(name, marks[0 if row=='control' else 2], marks[3] if row=='ceiling' else np.nan); continue
-            f, real, control = self._call(name)
-            sets = spaces[metrics[name].space], real, control
-            try: value = f(*sets)
-            except Refused as e: yield dict(metric=name, note=str(e)); continue
-            yield self.line(name, value, self._error(f, sets, value))
+@patch
+def lines(self:Group, pred=None, row=None):
+    "A line per metric for predicted cells, or for the row 'control' or 'ceiling'"
+    spaces = {} if row else dict(genes=pred, study=pred, pcs=self.project(pred))
+    for name,marks in self.marks.items():
+        if isinstance(marks, str): yield dict(metric=name, note=marks); continue
+        if row: yield self.line(name, marks[0 if row=='control' else 2], marks[3] if row=='ceiling' else np.nan); continue
+        f, real, control = self._call(name)
+        sets = spaces[metrics[name].space], real, control
+        try: value = f(*sets)
+        except Refused as e: yield dict(metric=name, note=str(e)); continue
+        yield self.line(name, value, self._error(f, sets, value))
 
 # %% ../nbs/07_board.ipynb #f71a8515
 def are_means(pred, real,                        # Cells × genes

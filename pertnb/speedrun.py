@@ -165,7 +165,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     if train.on_disk: reference = train[at_most(20_000, np.ones(len(train), bool), o.seed)].loaded()
     pcs, keys = fit_pcs(reference.to_adata()), cells.keys
     condition_key, control_label, cell_type_key = (keys[k] for k in ('condition_key','control','cell_type_key'))
-    adata = put_pcs(real.to_adata(), pcs)
+    adata = place_cells(put_pcs(real.to_adata(), pcs))
     rivals = baseline_cells(controls, target, reference)
     board = scoreboard(predictions|rivals, adata, condition_key, control_label, cell_type_key, seed=o.seed, progress=o.progress)
     shifts = shift_interval([m for m,_ in trained], controls, target, seed=o.seed)
@@ -173,7 +173,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     fig, _ = three_panel(predictions, adata, board, condition_key, control_label, 'mode C', shifts, o.embedding, o.seed)
     import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
-    both = put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs)
+    both = place_cells(put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs))
     both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
     settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real))
     return Run(settings, model, history, both, adata, board, shifts, fig, diagnose(model, real, o.seed))

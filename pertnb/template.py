@@ -109,14 +109,14 @@ def _cells(look):
     "The study's cells: kind, source"
     o = look.keys; args = ',\n           '.join(f'{k}={v!r}' for k,v in o.items() if v is not None)
     return [('markdown', f'# Predicting {o["target"]}\n\nWritten by `pertnb new` after a look at the file: check the names in the first cell, run from top to bottom, then edit. The same without a notebook:\n\n```sh\n{command_of(o | dict(source=look.source))}\n```'),
-        ('code', 'from pertnb.data import *\nfrom pertnb.board import *\nfrom pertnb.figure import *\nfrom pertnb.report import *\nfrom pertnb.speedrun import *'),
+        ('code', 'from pertnb.data import *\nfrom pertnb.board import *\nfrom pertnb.figure import *\nfrom pertnb.speedrun import *'),
         ('code', f'data = {look.source!r}\nnames = dict({args})'),
         ('markdown', '## What is there\n\nAre these the conditions, cell types and values you expect?'),
         ('code', "open_study(data, **{k: v for k,v in names.items() if k not in ('target','likelihood')})"),
         ('markdown', '## Train, predict, score\n\nA fifth of all cells is held out. To predict a cell type whose treated cells were never seen, add `holdout=\'its name\'`.'),
         ('code', 'run = speedrun(data, **names, seed=0)\nrun'),
         ('markdown', '## Is it good?\n\nBetter than every shift, and how far from the ceiling?'),
-        ('code', 'print(verdict(run.scoreboard), shortfall(run.scoreboard), coverage(run.shifts), run.diagnosis, sep="\\n")\nscoreboard_plot(run.scoreboard);'),
+        ('code', 'print(*run.words, sep="\\n")\nscoreboard_plot(run.scoreboard);'),
         ('markdown', '## Which genes change\n\nPredicted mean shift with its 90 % interval, and the real one.'),
         ('code', "run.shifts.sort_values('shift', key=abs, ascending=False).head(20).round(2)"),
         ('markdown', '## Keep it\n\nPredicted cells, board, figures, model, and `report.html` to pass on.'),
