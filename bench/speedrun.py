@@ -32,7 +32,7 @@ class DenseNB(NegativeBinomial):
 def textbook(train, seed, epochs=100, dense=True, start=True, batch_size=128, lr=1e-3, n_layers=2, one_cycle=False, beta2=.999, fused=False):
     "The plain recipe of a paper: two layers each way, a constant rate, KL annealed; the levers one by one"
     torch.manual_seed(seed); rng = np.random.default_rng(seed)
-    model = CVAE(train.genes, train.conditions, n_latent=10, n_layers=n_layers); model.keys = train.keys
+    model = CVAE(train.genes, train.conditions, n_latent=10, n_layers=n_layers); model.learn_basis(train)
     if start: model.start_at(train)
     if dense: model.decode = lambda z, c, s: DenseNB(log_rate(model.decoder(z, c), s), model.decoder.log_scale.exp())
     opt = torch.optim.Adam(model.parameters(), lr, (.9,beta2), fused=fused)

@@ -97,7 +97,7 @@ class Effects:
         if types := self.types(label, but=cell_type): return self.from_types(p, label, types)
         parts = self.conditions.parts(label)
         if len(parts)<2: return None
-        each = [self.changes(o, [cell_type])[0] if self.seen(cell_type, o) else self.expected(p, cell_type, o) for o in parts]
+        each = [self.changes(o, [cell_type])[0] if self.seen(cell_type, o) else self.expected(p, cell_type, o) for o in map(self.conditions.label, parts)]
         return None if any(o is None for o in each) else sum(each)
 
     def from_types(self, p, label, types):

@@ -101,7 +101,7 @@ def advise(active, d, ratio):
     if active <= d//10: res.append('The decoder ignores z (posterior collapse): anneal the KL (a longer warmup), or lower beta.')
     if ratio < .8: res.append('Predictions are too averaged: prefer mode B, and use more latent dimensions (n_latent).')
     if ratio > 1.25: res.append("Predictions vary too much: train longer; if it stays, the likelihood does not fit the values (Gaussian noise on genes that are mostly zero does this).")
-    return res or ['Nothing to mend: z is used and the spread is right.']
+    return res or ['The latent space needs no action: z is used, and sampled cells vary as real ones do.']
 
 # %% ../nbs/03_elbo.ipynb #80302e72
 @torch.no_grad()

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['style', 'other_style', 'shift_scatter', 'jaccard_plot', 'embed', 'embedding_plot', 'three_panel', 'save_figure',
-           'scoreboard_plot']
+           'default_panels', 'scoreboard_plot']
 
 # %% ../nbs/08_figure.ipynb #ecedb1c8
 from pathlib import Path
@@ -52,7 +52,7 @@ def shift_scatter(true:pd.Series,  # True mean shift per gene
     top = top[np.argsort(p[top])]
     for i,y in zip(top, _spread(p[top], (lim[1]-lim[0])*.052)):
         left = t[i]>lim.mean()
-        ax.annotate(true.index[i], (t[i], p[i]), (t[i]+(-1 if left else 1)*np.ptp(lim)*.05, y), fontsize=7,
+        ax.annotate(shortened(true.index[i], 18), (t[i], p[i]), (t[i]+(-1 if left else 1)*np.ptp(lim)*.05, y), fontsize=7,
                     va='center', ha='right' if left else 'left',
                     arrowprops=dict(arrowstyle='-', lw=.4, color='#666666', shrinkA=0, shrinkB=2))
     ax.set(xlim=lim, ylim=lim, xlabel='true shift (log1p)', ylabel='predicted shift (log1p)', title=f'r = {np.corrcoef(t, p)[0,1]:.3f}')
@@ -72,7 +72,7 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
         color, marker = style.get(name, other_style)
         x = np.arange(len(ks)) + (0 if name=='ceiling' else (j-(len(table)-2)/2)*.1)
         wide = dict(ms=34, mew=2, zorder=1) if name=='ceiling' else dict(ms=6, zorder=2)
-        ax.plot(x, row[[f'J{k}' for k in ks]], ls='', marker=marker, color=color, label=name, **wide)
+        ax.plot(x, row[[f'J{k}' for k in ks]], ls='', marker=marker, color=color, label=shortened(name, 20), **wide)
     ax.set(xticks=range(len(ks)), xticklabels=ks, xlim=(-.5,len(ks)-.5), xlabel='K', title='top-K genes found',
            yticks=np.linspace(0,1,6), ylim=(-.03,1.28), ylabel='J(K)')
     handles, labels = ax.get_legend_handles_labels()
@@ -80,33 +80,33 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
     return ax
 
 # %% ../nbs/08_figure.ipynb #bc4ebc6b
-def embed(real,              # Real cells, cells × genes: what is fitted
-          *others,           # Cells to place into the same map
+def embed(*groups,           # Cells × genes, each
           method:str='umap', # 'umap' or 'pca'
           seed:int=0
-         ) -> list:          # Two coordinates per cell, for each
-    "PCA or UMAP of the real cells, and where the others fall in it"
+         ) -> list:          # Two coordinates per cell, for each group
+    "PCA or UMAP of all these cells as equals"
     from sklearn.decomposition import PCA
     must_have(method, ('umap','pca'), 'embedding')
-    fitted = PCA(2 if method=='pca' else min(30, *np.array(real.shape)-1), random_state=seed).fit(real)
-    pcs = [fitted.transform(o) for o in (real, *others)]
-    if method=='pca': return pcs
-    from umap import UMAP
-    fitted = UMAP(n_neighbors=min(15, len(real)-1), random_state=seed, n_jobs=1).fit(pcs[0])
-    return [fitted.embedding_, *(fitted.transform(o) for o in pcs[1:])]
+    X, ends = np.concatenate(groups), np.cumsum([len(o) for o in groups])[:-1]
+    at = PCA(min(2 if method=='pca' else 30, *np.array(X.shape)-1), random_state=seed).fit_transform(X)
+    if method=='umap':
+        from umap import UMAP
+        at = UMAP(n_neighbors=min(15, len(X)-1), random_state=seed, n_jobs=1).fit_transform(at)
+    if at.shape[1]<2: at = np.pad(at, ((0,0),(0,1))) # there was but one direction
+    return np.split(at, ends)
 
 def embedding_plot(control, real, predicted, # Cells × genes
                    ax=None,                  # Where to draw; a new axis by default
                    method:str='umap',        # 'umap' or 'pca'
                    label:str='perturbed',    # What the cells were given
                    seed:int=0):
-    "Control, real perturbed and predicted cells in one map fitted on the real ones; returns the axis"
+    "Control, real perturbed and predicted cells in one map fitted on all of them; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
-    both, pred = embed(np.concatenate([control, real]), predicted, method=method, seed=seed)
-    n, size = len(control), np.clip(6000/len(both), 1, 14)
-    ax.scatter(*both[:n].T, s=size, color='#BBBBBB', linewidths=0, label='control', rasterized=True)
-    ax.scatter(*both[n:].T, s=size*1.4, color='#D55E00', linewidths=0, marker='^', label=f'{label}, real', rasterized=True)
+    control, real, pred = embed(control, real, predicted, method=method, seed=seed)
+    size, label = np.clip(6000/(len(control)+len(real)), 1, 14), shortened(label, 24)
+    ax.scatter(*control.T, s=size, color='#BBBBBB', linewidths=0, label='control', rasterized=True)
+    ax.scatter(*real.T, s=size*1.4, color='#D55E00', linewidths=0, marker='^', label=f'{label}, real', rasterized=True)
     ax.scatter(*pred.T, s=size*1.2, facecolors='none', edgecolors=style['mode B'][0], linewidths=.7,
                label=f'{label}, predicted', rasterized=True)
     name = {'umap':'UMAP', 'pca':'PC'}[method]
@@ -134,21 +134,28 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
     shift_scatter(true, mean_shift(pred, X[~pert]), axes[0], interval)
     jaccard_plot(board, axes[1])
     embedding_plot(X[~pert], X[pert], pred, axes[2], method, label, seed)
-    fig.suptitle(f'{show} under {label}: {pred.shape[0]} predicted against {pert.sum()} real cells', fontsize=10)
+    fig.suptitle(f'{show} under {shortened(label, 50)}: {pred.shape[0]} predicted against {pert.sum()} real cells', fontsize=10)
     return fig, axes
 
 def save_figure(fig, folder, name:str='three_panel'):
     "Write the figure as PNG and SVG"
     for ext in ('png','svg'): fig.savefig(Path(folder)/f'{name}.{ext}', dpi=200)
 
-# %% ../nbs/08_figure.ipynb #3937fefd
+# %% ../nbs/08_figure.ipynb #b9330466
+def default_panels(board, most=4) -> list:
+    "All cells, the mean over types, and the largest types; one panel where there is one type only"
+    types = board[~board.cell_type.isin(['all','mean'])].groupby('cell_type').cells.max().sort_values(ascending=False, kind='stable').index
+    if len(types)==1: return list(types)
+    return [*(o for o in ('all','mean') if (board.cell_type==o).any()), *types][:most]
+
+# %% ../nbs/08_figure.ipynb #7d861613
 def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
                     cell_types=None,      # Which panels; all cells, the mean, and the largest types by default
                     predictions=None,     # Which rows; by default those with a style, but for control and ceiling
                     axes=None):           # One axis per panel; new ones by default
     "Null, prediction and ceiling of every metric on one calibrated axis per cell type; returns the axes"
     import matplotlib.pyplot as plt
-    cell_types = cell_types or [t for t in dict.fromkeys(['all','mean',*board.cell_type]) if (board.cell_type==t).any()][:4]
+    cell_types = cell_types or default_panels(board)
     board = board[board.condition==('mean' if 'mean' in set(board.condition) else board.condition.iloc[0])]
     predictions = predictions or [o for o in style if o in set(board.prediction) and o not in ('control','ceiling')]
     spans = board[board.prediction.isin(predictions) & board.calibrated.notna()]
@@ -164,13 +171,13 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
             lo, hi = (((b[o]-b.null)/(b.ceiling-b.null)).where(b.calibrated.notna()).clip(-.4, 1.4) for o in ('low','high'))
             (color, marker), y = style.get(p, other_style), np.arange(len(names))+(j-(len(predictions)-1)/2)*.14
             ax.hlines(y, lo, hi, color=color, lw=1, alpha=.6)
-            ax.plot(b.calibrated.clip(-.4, 1.4), y, ls='', marker=marker, color=color, ms=5, label=p)
+            ax.plot(b.calibrated.clip(-.4, 1.4), y, ls='', marker=marker, color=color, ms=5, label=shortened(p, 20))
         for y,k in enumerate(names):
             for o in board[(board.cell_type==t) & (board.metric==k) & board.null.notna()].head(1).itertuples():
                 for x,v,side in ((-.44, o.null, 'left'), (1.44, o.ceiling, 'right')):
                     ax.text(x, y, f'{v:.2g}', ha=side, va='center', fontsize=6, color='#666666')
-        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), title=t,
+        ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), title=shortened(t, 30),
                xticks=[0,1], xticklabels=['null','ceiling'], xlim=(-.45,1.45))
-    if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=len(predictions), frameon=False)
+    if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=min(len(predictions), int(size[0]/1.4)), frameon=False)
     else: axes[0].legend(fontsize=6, frameon=False)
     return axes

@@ -8,6 +8,7 @@ __all__ = ['Ask', 'modes', 'BLOCK', 'mode', 'mode_A', 'mode_B', 'change_counts',
            'generate', 'expected_expression', 'shift_interval']
 
 # %% ../nbs/05_generation.ipynb #fcf22a63
+import warnings
 from collections import deque, namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -89,12 +90,20 @@ def expected_changes(model:CVAE, controls:PertData, target) -> dict:
     return res
 
 # %% ../nbs/05_generation.ipynb #485d94fa
+def _note_new_types(model, controls):
+    "A `Note` where control cells are of types that no training cell has"
+    if controls.cell_type is None or model.keys.get('cell_type_key') is None: return
+    if new := sorted(set(controls.cell_type)-set(model.priors)):
+        warnings.warn(f'No training cell is of type {listed(new)}: what is predicted for {np.isin(controls.cell_type, new).sum()} of {len(controls)} control cells is carried over from other types.', Note, stacklevel=4)
+
+# %% ../nbs/05_generation.ipynb #fa5548f5
 def control_cells(model:CVAE,
                   controls         # Control cells: `PertData`, AnnData, or path of an `.h5ad`
                  ) -> PertData:    # With the model's genes
     "Control cells ready for the model; `InputError` if there are others among them"
     if not isinstance(controls, PertData): controls = PertData(controls, **model.keys, min_cells=0)
     if not len(controls): raise InputError('There is no control cell to predict from.')
+    _note_new_types(model, controls)
     others = controls.condition[~controls.is_control]
     if len(others): raise InputError(f'Predictions start from control cells only, and {len(others)} of these are {listed(sorted(set(others)))}: keep those where obs[{controls.keys["condition_key"]!r}] is {controls.conditions.control!r}.')
     return model.align(controls)
@@ -146,7 +155,7 @@ def write_cells(path,     # An `.h5ad`
                 obs, genes):
     "Write predicted cells to a file, whole or not at all"
     import h5py
-    with whole_file(path) as aside, h5py.File(aside, 'w') as f:
+    with only_writer(path), whole_file(path) as aside, h5py.File(aside, 'w') as f:
         ad.io.write_elem(f, '/', ad.AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(genes, dtype=object))))
         for i,b in enumerate(joined(blocks)):
             for where,v in b.items():
@@ -182,6 +191,8 @@ def generate(model:CVAE,          # Trained
     "Sample perturbed cells (@eq-mode-a, @eq-mode-b, @eq-mode-c)"
     sample = modes[must_have(mode, modes, 'mode')]
     must_have(prior, ('normal','type'), 'prior')
+    if not isinstance(target, str): raise InputError(f'target is the name of one condition, not {target!r}: call generate once for each.')
+    target = model.conditions.label(target)
     if not (isinstance(lean, (int, float)) and 0<=lean<=1): raise InputError(f'lean is a share between 0 and 1, not {lean}.')
     if not (n is None or isinstance(n, (int, np.integer)) and n>0): raise InputError(f'n is a number of cells, 1 or more, not {n!r}.')
     if not (isinstance(seed, (int, np.integer)) and seed>=0): raise InputError(f'seed is a whole number, 0 or more, not {seed!r}.')

@@ -10,6 +10,7 @@ __all__ = ['NOT_FINITE', 'Gaussian', 'sample_counts', 'NegativeBinomial', 'mlp',
 import math
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -143,6 +144,7 @@ class CVAE(nn.Module):
         super().__init__()
         must_have(likelihood, ('nb','gaussian'), 'likelihood')
         self.genes, self.conditions, self.likelihood = list(genes), conditions, likelihood
+        self.keys, self.size_genes, self.target_sum = {}, None, None # of the training cells: see `learn_basis`
         self.sizes = dict(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
         dims = len(self.genes), len(conditions.names), n_latent, n_hidden, n_layers, dropout
         self.encoder, self.decoder = Encoder(*dims), Decoder(*dims)
@@ -179,19 +181,30 @@ def start_at(self:CVAE,
     return self
 
 # %% ../nbs/02_model.ipynb #a7cff6ae
+@patch
+def learn_basis(self:CVAE, train:PertData) -> CVAE:
+    "Note how the training cells were read and what their library sizes are, so that new cells can be brought to the same"
+    self.keys, self.size_genes, self.target_sum = train.keys, None if train.size_genes is None else list(train.size_genes), train.target_sum
+    return self
+
+# %% ../nbs/02_model.ipynb #cc023a2c
 def check_likelihood(likelihood:str, data:PertData):
     "`InputError` if there is no such likelihood, or if these values cannot have it"
     must_have(likelihood, ('nb','gaussian'), 'likelihood')
     if likelihood=='nb' and data.kind!='counts':
-        raise InputError('The negative binomial needs counts, and these values are log-normalised (not integers): name a layer with counts (layer=…) or use the gaussian likelihood.')
+        raise InputError(f'The negative binomial needs counts, and these values are log-normalised (not integers). {other_layers(data.keys["layer"], data.layers)} Or use the gaussian likelihood (--likelihood gaussian).')
 
+# %% ../nbs/02_model.ipynb #3f171ce4
 @patch
 def align(self:CVAE,
           data:PertData   # Any cells
          ) -> PertData:   # The same cells with the model's genes and condition vectors
-    "Fit `data` to the model by name; `InputError` names missing genes, unknown conditions or the wrong kind of values"
+    "Fit `data` to the model by name, library sizes on the model's basis; `InputError` names missing genes, unknown conditions or the wrong kind of values"
     check_likelihood(self.likelihood, data)
-    new = data.to_genes(self.genes)
-    new.conditions = self.conditions
-    for o in sorted(set(new.condition)): self.conditions([o])
+    new = (data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum) if self.keys else data).to_genes(self.genes)
+    new.conditions, spelling = self.conditions, {o: self.conditions.label(o) for o in sorted(set(new.condition))}
+    if any(k!=o for k,o in spelling.items()):
+        new.condition = pd.Series(new.condition).map(spelling).to_numpy(str)
+        new.condition_code = np.unique(new.condition, return_inverse=True)[1]
+    for o in spelling: self.conditions([o])
     return new

@@ -7,7 +7,7 @@ __all__ = ['open_study', 'choose_target', 'is_condition', 'choose_test', 'start_
            'as_found', 'question', 'checkpoint_files', 'predict_and_score', 'speedrun']
 
 # %% ../nbs/10_speedrun.ipynb #651693a4
-import json
+import json, math, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,9 +30,9 @@ from .report import *
 
 # %% ../nbs/10_speedrun.ipynb #ff827773
 def open_study(data,             # AnnData, path, or the name of a study
-               condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None, backed=False) -> PertData:
+               condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None, separator=None, backed=False) -> PertData:
     "The cells to work with, checked"
-    keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key, layer=layer, size_key=size_key)
+    keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key, layer=layer, size_key=size_key, separator=separator)
     keys = {k: v for k,v in keys.items() if v is not None}
     if not isinstance(data, str) or data not in studies: return PertData(data, **keys, backed=backed)
     get, known = studies[data]
@@ -40,27 +40,35 @@ def open_study(data,             # AnnData, path, or the name of a study
 
 def choose_target(data:PertData, target=None, holdout=None, usual=None) -> str:
     "The condition to predict: the one asked for, the one held out, the study's usual one, or the only one there is"
-    others = sorted(set(data.condition)-{data.conditions.control})
+    others, named = sorted(set(data.condition)-{data.conditions.control}), data.conditions.label
+    target, holdout, usual = (o and named(o) for o in (target, holdout, usual))
     if target is None: target = holdout if holdout in others else usual
     if target is None and len(others)>1: raise InputError(f'Say which condition to predict (target). There are: {listed(others)}.')
     return must_have(target or others[0], others, 'target condition')
 
 # %% ../nbs/10_speedrun.ipynb #a53cec1d
+def _larger_share(data, target, holdout):
+    "Advice where too few cells are held out; '' if a larger share is none"
+    n = int((data.condition==target).sum())
+    return '' if holdout or n<24 else f' Hold out a larger share: test_frac={math.ceil(20*12/n)/20:.2g} (--test-frac).'
+
+# %% ../nbs/10_speedrun.ipynb #06a8cefb
 def is_condition(data:PertData, target, holdout) -> bool:
     "Is the condition itself held out whole? A cell type of that name goes first"
     return holdout==target and (data.cell_type is None or holdout not in set(data.cell_type))
 
-def choose_test(data:PertData, target, holdout=None, seed=0) -> np.ndarray:
-    "Held-out cells: a fifth of all, every perturbed cell of the type `holdout`, or every cell of the condition `holdout`"
-    if holdout is None: test = split_cells(data, seed=seed)
+def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2) -> np.ndarray:
+    "Held-out cells: a share of all, every perturbed cell of the type `holdout`, or every cell of the condition `holdout`"
+    if not (isinstance(test_frac, (int, float)) and 0<test_frac<1): raise InputError(f'test_frac is a share between 0 and 1, not {test_frac!r}.')
+    if holdout is None: test = split_cells(data, test_frac, seed)
     elif is_condition(data, target, holdout): test = data.condition==target
     else: test = split_cell_type(data, holdout)
     n, left = int((test & (data.condition==target)).sum()), data.condition[~test]
     where = '' if holdout is None else f' of {holdout!r}'
-    if n<10: raise InputError(f'Only {n} cells{where} with condition {target!r} are held out: too few to score a prediction (10 at least).')
+    if n<10: raise InputError(f'Only {n} cells{where} with condition {target!r} are held out: too few to score a prediction (10 at least).{_larger_share(data, target, holdout)}')
     known = {p for o in set(left) for p in data.conditions.parts(o)}
     if gone := [p for p in data.conditions.parts(target) if p not in known]: raise InputError(f'No cell with {listed(gone)} is left to learn {target!r} from.')
-    if target in data.conditions.names and (m := int((left==target).sum()))<10: raise InputError(f'Only {m} cells with condition {target!r} are left to learn from (10 at least).')
+    if len(data.conditions.parts(target))==1 and (m := int((left==target).sum()))<10: raise InputError(f'Only {m} cells with condition {target!r} are left to learn from (10 at least).')
     return test
 
 def start_cells(data:PertData, test, target, holdout=None) -> np.ndarray:
@@ -90,8 +98,10 @@ class Run:
 
     @property
     def words(self):
-        "Verdict, way to the ceiling, intervals, diagnosis: a sentence or two each"
-        return [verdict(self.scoreboard), shortfall(self.scoreboard), coverage(self.shifts), str(self.diagnosis)]
+        "Verdict, rules that do not apply, way to the ceiling, intervals, what to do, diagnosis, notes: a sentence or two each"
+        o, board = self.settings, self.scoreboard
+        said = [verdict(board), not_applicable(o['not_applicable']), shortfall(board), coverage(self.shifts), next_step(board), str(self.diagnosis), *(f'Note: {n}' for n in o['notes'])]
+        return [s for s in said if s]
 
     def __repr__(self):
         "The data, the scoreboard and the diagnosis as text"
@@ -166,7 +176,8 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     pcs, keys = fit_pcs(reference.to_adata()), cells.keys
     condition_key, control_label, cell_type_key = (keys[k] for k in ('condition_key','control','cell_type_key'))
     adata = place_cells(put_pcs(real.to_adata(), pcs))
-    rivals = baseline_cells(controls, target, reference)
+    refused = {}
+    rivals = baseline_cells(controls, target, reference, refused=refused)
     board = scoreboard(predictions|rivals, adata, condition_key, control_label, cell_type_key, seed=o.seed, progress=o.progress)
     shifts = shift_interval([m for m,_ in trained], controls, target, seed=o.seed)
     shifts['real'] = profile(real.x, ~real.is_control)-profile(real.x, real.is_control)
@@ -175,7 +186,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     plt.close(fig) # the `Run` shows it
     both = place_cells(put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs))
     both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
-    settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real))
+    settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real), notes=cells.notes, not_applicable=refused)
     return Run(settings, model, history, both, adata, board, shifts, fig, diagnose(model, real, o.seed))
 
 # %% ../nbs/10_speedrun.ipynb #56c3bd23
@@ -184,11 +195,13 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
              control:str=None,         # The label of unperturbed cells in it ('control' if not said)
              target:str=None,          # The condition to predict; may be left out if there is only one
              cell_type_key:str=None,   # Column of obs with the cell type
-             holdout:str=None,         # Cell type whose perturbed cells are held out, or condition held out whole; by default a fifth of all cells
+             test_frac:float=.2,       # Share of all cells to hold out, where no cell type and no condition is
+             holdout:str=None,         # Cell type whose perturbed cells are held out, or condition held out whole; by default a share of all cells
              likelihood:str='nb',      # nb (counts) or gaussian (log-normalised values)
-             layer:str=None,           # Layer to read instead of X
+             layer:str=None,           # Layer to read instead of X; raw is the AnnData's raw
              size_key:str=None,        # Column of obs with each cell's total count, if the file lacks some genes
-             n_genes:int=2000,         # Highly variable genes to model
+             separator:str='+',        # What stands between the parts of a pair in its label; '' if labels are never taken apart
+             n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
              members:int=1,            # Models, each with its own seed, behind the intervals; the first one predicts
@@ -208,13 +221,17 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
     settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData')
     must_have(embedding, ('umap','pca'), 'embedding')
     if max_cells is not None and max_cells<10: raise InputError(f'max_cells must be 10 at least, not {max_cells}.')
+    if n_genes<2: raise InputError(f'n_genes is a number of genes, 2 or more, not {n_genes}.')
     if members<1: raise InputError(f'There must be one model at least (members), not {members}.')
     if not devices and (nodes, accelerator, precision)!=(1, 'auto', '32-true'): raise InputError('nodes, accelerator and precision are for training on devices: say how many (devices, --devices).')
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
-    cells = open_study(data, condition_key, control, cell_type_key, layer, size_key, backed)
+    cells = open_study(data, condition_key, control, cell_type_key, layer, size_key, separator, backed)
     check_likelihood(likelihood, cells)
-    settings['target'] = target = choose_target(cells, target, holdout, usual_target.get(str(data)))
-    test = choose_test(cells, target, holdout, seed)
+    for o in cells.notes: warnings.warn(o, Note, stacklevel=2)
+    target = choose_target(cells, target, holdout, usual_target.get(str(data)))
+    if holdout is not None and cells.conditions.label(holdout)==target and holdout not in set(cells.types): holdout = target # in the study's spelling
+    settings |= dict(target=target, holdout=holdout)
+    test = choose_test(cells, target, holdout, seed, test_frac)
     train = cells[~test].to_genes(choose_genes(cells[~test], n_genes))
     trained = [fit(train, likelihood, n_latent, epochs=epochs, seed=seed+1000*i, checkpoint=f, resume=resume, fabric=fabric, progress=progress)
                for i,f in enumerate(checkpoint_files(checkpoint, members))]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import anndata as ad
+import numpy as np
 import pandas as pd
 
 from .data import *
@@ -28,7 +29,7 @@ def _named(name, words): return sum(o in str(name).lower() for o in words)
 
 def control_of(values):
     "The value that reads like a word for nothing given, or `None`"
-    plain = {str(o).lower(): str(o) for o in values}
+    plain = {' '.join(set(split_label(str(o).lower()))): str(o) for o in sorted(values, key=lambda o: '+' not in str(o))} # NT+NT reads like NT
     return next((plain[o] for o in control_words if o in plain), None)
 
 def label_columns(obs, most=1000):
@@ -54,6 +55,7 @@ class Look:
     kinds: dict            # X and each layer → kind of values, or why it is refused
     keys: dict             # Proposed arguments of `speedrun`
     refused: str = ''      # Why a run with them would be refused
+    notes: list = field(default_factory=list) # What to know before trusting a run
     groups: object = None  # Cells per condition and cell type
     labels: dict = field(default_factory=dict) # Columns that could be labels → number of values
 
@@ -66,6 +68,7 @@ class Look:
         if self.groups is not None:
             more = len(self.groups)-30
             lines += ['', 'cells per group', self.groups.head(30).to_string(), *([f'… {more} more'] if more>0 else []), '']
+        lines += [f'Note: {o}' for o in self.notes]
         if self.refused: return '\n'.join([*lines, f'A run would be refused: {self.refused}'])
         return '\n'.join([*lines, f'A run can start: {command_of(self.keys | dict(source=self.source))}'])
 
@@ -78,28 +81,36 @@ def inspect_study(data,           # AnnData, path of an `.h5ad`, or a study know
                   condition_key:str=None, # Column of obs that says what each cell was given; proposed if not said, as are the others
                   control:str=None,       # The label of unperturbed cells in it
                   cell_type_key:str=None, # Column of obs with the cell type
-                  target:str=None         # The condition to predict
+                  target:str=None,        # The condition to predict
+                  layer:str=None,         # Layer to read instead of X; raw is the AnnData's raw
+                  size_key:str=None,      # Column of obs with each cell's total count, if the file lacks some genes
+                  separator:str='+'       # What stands between the parts of a pair in its label
                  ) -> Look:
     "Look at a study: kind of values, columns that look like condition and cell type, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in studies
     adata = studies[data][0]() if known else data if isinstance(data, ad.AnnData) else read_h5ad(data)
-    layers = {'X': None} | {f'layers[{k!r}]': k for k in adata.layers}
-    kinds = {where: _kind(adata.X if k is None else adata.layers[k], where) for where,k in layers.items()}
+    values = {'X': (None, adata.X)} | {f'layers[{k!r}]': (k, adata.layers[k]) for k in adata.layers}
+    if 'raw' in layer_names(adata)[len(adata.layers):]: values['raw'] = 'raw', adata.raw.X
+    kinds = {where: _kind(X, where) for where,(_,X) in values.items()}
     if condition_key: must_have(condition_key, adata.obs.columns, 'obs column')
     said = {k: v for k,v in dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key).items() if v is not None}
     keys = guess_columns(adata.obs) | (studies[data][1] if known else {}) | said
     if condition_key and not control: keys['control'] = control_of(adata.obs[condition_key].unique())
     usable = [k for k,v in kinds.items() if v=='counts'] or [k for k,v in kinds.items() if v=='log-normalised'] or ['X']
-    if layers[usable[0]] is not None: keys['layer'] = layers[usable[0]]
-    if kinds[usable[0]]=='log-normalised': keys['likelihood'] = 'gaussian'
+    chosen = next((k for k,(name,_) in values.items() if name==must_have(layer, layer_names(adata), 'layer')), 'X') if layer else usable[0]
+    if values[chosen][0] is not None: keys['layer'] = values[chosen][0]
+    if kinds[chosen]=='log-normalised': keys['likelihood'] = 'gaussian'
+    if separator!='+': keys['separator'] = separator
+    if size_key or kinds[chosen]=='counts' and not keys.get('size_key'): keys['size_key'] = size_key or guess_size_key(adata.obs, np.asarray(values[chosen][1].sum(1), dtype=float).ravel())
     labels = {k: adata.obs[k].nunique() for k in label_columns(adata.obs)}
     look = Look('AnnData' if isinstance(data, ad.AnnData) else str(data), adata.shape, kinds, keys, labels=labels)
     try:
         if not (keys['condition_key'] and keys['control']): raise InputError('no column holds a word for control. Say --condition-key and --control.')
         cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
+        look.notes = cells.notes
         look.groups = pd.crosstab(cells.condition, cells.types).rename_axis(index=None, columns=None)
         rest = look.groups.sum(1).drop(keys['control'])
-        keys['target'] = target or (usual_target.get(data) if known else None) or rest.idxmax()
+        keys['target'] = target and cells.conditions.label(target) or (usual_target.get(data) if known else None) or rest.idxmax()
         choose_test(cells, must_have(keys['target'], rest.index, 'target condition'))
     except InputError as e: look.refused = str(e)
     return look
