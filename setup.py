@@ -18,7 +18,7 @@ setup(
     url=cfg['git_url'], project_urls={'Documentation': cfg['doc_host'] + cfg['doc_baseurl']},
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path'] + '.*']),
     python_requires='>=' + cfg['min_python'],
-    install_requires=reqs('requirements'), extras_require={o: reqs(f'{o}_requirements') for o in ('dev','sinkhorn','disk','fabric')},
+    install_requires=reqs('requirements'), extras_require={k.removesuffix('_requirements'): reqs(k) for k in cfg if k.endswith('_requirements')},
     package_data={cfg['lib_path']: ['*.csv', '*.csv.gz']},
     entry_points={'console_scripts': words('console_scripts'), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

@@ -2,7 +2,7 @@
 
     PERTNB_DATA=../shared/data python bench/ablation.py [--seeds 3] [--types 'B,CD16 Mono,NK,DC'] [--variants 'as it is']
 
-The four types are those on which settings were chosen; the others are for bench/types.py.
+The four types are those on which settings were chosen; the others are for bench/cell_types.py.
 Writes nbs/results/ablation.csv, which 15_ablation shows.
 """
 import argparse, os, warnings

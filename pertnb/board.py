@@ -8,12 +8,12 @@ __all__ = ['baselines', 'too_close', 'columns', 'baseline', 'type_shifts', 'mean
            'kernel_shift_baseline', 'linear_shift_baseline', 'parts_of_pair', 'additive_baseline',
            'stronger_part_baseline', 'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'fit_pcs',
            'put_pcs', 'place_cells', 'deal', 'ceiling', 'on_halves', 'standard_error', 'Group', 'trivial', 'add_gains',
-           'are_means', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table', 'text_table',
-           'BoardView', 'condition_table', 'few_cells', 'to_log1p_1e4', 'relative_scale', 'cells_of', 'shared_genes',
-           'refuse_other_scale', 'not_applicable', 'score']
+           'are_means', 'some_of', 'drawn_of', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table',
+           'text_table', 'BoardView', 'condition_table', 'few_cells', 'to_log1p_1e4', 'relative_scale', 'cells_of',
+           'shared_genes', 'refuse_other_scale', 'not_applicable', 'score']
 
 # %% ../nbs/07_board.ipynb #fe511653
-import contextlib, shutil
+import contextlib, shutil, warnings
 
 import anndata as ad
 import numpy as np
@@ -334,7 +334,22 @@ def _mean_rows(board):
     return m.assign(cell_type='mean', condition=condition, low=m.value-off, high=m.value+off, note=note).reindex(columns=columns)
 
 # %% ../nbs/07_board.ipynb #d563b666
-def target_lines(target, preds, X, label, types, genes, control, min_cells, progress=False, **group_args):
+def some_of(mask,   # Which cells there are
+            n:int,  # Most cells to take; `None` for all
+            seed=0  # Masks of equal length and number give the same draw
+           ) -> np.ndarray: # Their indices
+    "Cells drawn at random, in order"
+    at = np.flatnonzero(mask)
+    return at if n is None or len(at)<=n else np.sort(np.random.default_rng(seed).choice(at, n, replace=False))
+
+def drawn_of(labels, max_cells) -> str:
+    "What to say where not all cells are scored; '' if they are"
+    n = pd.Series(np.asarray(labels, dtype=str)).value_counts()
+    if max_cells is None or n.max()<=max_cells: return ''
+    return f'Scored on {max_cells} cells of each kind and group, drawn at random from up to {n.max()}: more would hardly move a score (max_cells=None takes all).'
+
+# %% ../nbs/07_board.ipynb #a50b28a1
+def target_lines(target, preds, X, label, types, genes, control, min_cells, progress=False, max_cells=None, **group_args):
     "The lines of one condition, as dictionaries: every group of its cells, every prediction; `preds`: name → cells and their types"
     pert, ctrl = label==target, label==control
     means = [k for k,(P,t) in preds.items() if are_means(P, X[pert], t, None if t is None or types is None else types[pert])]
@@ -342,14 +357,16 @@ def target_lines(target, preds, X, label, types, genes, control, min_cells, prog
     bar = progress_bar(total=len(groups)*(len(preds)+1), desc=f'scoring {target}', show=progress)
     for name,m in groups:
         profiles = {o: X[m&(label==o)].mean(0) for o in sorted(set(label)-{control}) if (m&(label==o)).any()}
-        group = Group(X[m&pert], X[m&ctrl], Study(pd.DataFrame(profiles, index=genes).T, target), **group_args)
+        real, base = (X[some_of(m&o, max_cells, group_args.get('seed', 0))] for o in (pert, ctrl))
+        group = Group(real, base, Study(pd.DataFrame(profiles, index=genes).T, target), **group_args)
         only = types is not None and set(types[pert])=={name}
-        of = {k: P if name=='all' or (only and t is None) else P[:0] if t is None else P[t==name] for k,(P,t) in preds.items()}
+        of = {k: np.full(len(P), name=='all' or only) if t is None else (t==name) | (name=='all') for k,(P,t) in preds.items()}
+        of = {k: preds[k][0][some_of(mask, max_cells, group_args.get('seed', 0))] for k,mask in of.items()}
         found = {}
         for k,P in of.items():
             if len(P): found[k] = list(group.lines(P))
             bar.update()
-        if 'control' not in preds: found['control'] = list(group.lines(X[m&ctrl]))
+        if 'control' not in preds: found['control'] = list(group.lines(base))
         if 'ceiling' not in preds: found['ceiling'] = list(group.ceiling_lines())
         bar.update(); add_gains(found)
         for k,lines in found.items():
@@ -365,7 +382,7 @@ def threads(n:int):
     try: yield
     finally: torch.set_num_threads(was)
 
-# %% ../nbs/07_board.ipynb #a50b28a1
+# %% ../nbs/07_board.ipynb #812a3ba6
 def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, log1p(1e4), genes as in `real`
                real:ad.AnnData,        # Real test cells: perturbed and control; measured on `varm['PCs']` if they bring it along
                condition_key:str,      # Column of `obs` with the condition
@@ -373,6 +390,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
                cell_type_key:str=None, # Column of `obs` with the cell type, if any
                min_cells:int=10,       # Fewest real cells of each kind for a cell type to be scored
                halves:int=12,          # Halves drawn for an interval; 0 for none
+               max_cells:int=2000,     # Most cells of each group and kind to score, at random; `None` for all
                seed:int=0,
                progress:bool=True
               ) -> pd.DataFrame:       # Columns as in `columns`; `cells`: real perturbed cells; `gain`: better than the best trivial answer, `rival`, by so much
@@ -382,6 +400,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
     if not targets or not ctrl.any(): raise InputError(f'The real cells must hold perturbed cells and controls; obs[{condition_key!r}] holds {listed(sorted(set(label)))}.')
     for k,p in predictions.items():
         if list(p.var_names)!=list(real.var_names): raise InputError(f'{k}: predictions and real cells must have the same genes in the same order.')
+    if said := drawn_of(real.obs[condition_key], max_cells): warnings.warn(said, Note, stacklevel=2)
     mean, axes = _pcs_of(real)
     rows = []
     with threads(1 if len(X)<5000 else torch.get_num_threads()):
@@ -389,7 +408,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
             preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
             preds = {k: (dense(p), _types(p, cell_type_key)) for k,p in preds.items() if len(p)}
             rows += target_lines(target, preds, X, label, types, real.var_names, control, min_cells, progress,
-                                 project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
+                                 max_cells, project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, _mean_rows(board)], ignore_index=True)
 

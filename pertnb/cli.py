@@ -7,7 +7,7 @@ __all__ = ['notes_in_a_line', 'options_of', 'in_one_line', 'main', 'run_command'
            'new_command', 'demo_command']
 
 # %% ../nbs/13_cli.ipynb #45fc642e
-import contextlib, inspect, re, warnings
+import contextlib, inspect, warnings
 from pathlib import Path
 
 import click
@@ -21,11 +21,6 @@ from .protocols import *
 from .template import *
 
 # %% ../nbs/13_cli.ipynb #16653f48
-def _cause(e):
-    "What the system said, without a library's dump around it"
-    said = re.search(r"error message = '([^']+)'", str(e))
-    return said[1] if said else getattr(e, 'strerror', None) or str(e).splitlines()[0]
-
 @contextlib.contextmanager
 def notes_in_a_line():
     "Notes go to stderr, a line each, and each once"
@@ -58,10 +53,7 @@ def in_one_line(f, out=None):
         with notes_in_a_line(): return f()
     except (InputError, TrainingError) as e: raise click.ClickException(str(e)) from None
     except KeyboardInterrupt as e: raise click.ClickException(str(e) or 'Stopped.') from None
-    except OSError as e: raise click.ClickException(f'{out or "The output"} cannot be written: {_cause(e)}') from None
-    except RuntimeError as e: # so HDF5 puts it when it cannot close a file
-        if 'errno' not in str(e) and 'HDF5' not in str(e) and 'unable to' not in str(e).lower(): raise
-        raise click.ClickException(f'{out or "The output"} cannot be written: {_cause(e)}') from None
+    except OSError as e: raise click.ClickException(f'{out or "The output"} cannot be written: {e.strerror or str(e).splitlines()[0]}') from None
 
 @click.group()
 @click.version_option(package_name='pertnb')
@@ -167,6 +159,6 @@ def demo_command(file, cells, seed):
     "Write the simulated demo study to FILE, an .h5ad to try everything on."
     if file.exists(): raise click.ClickException(f'{file} exists already: name another file.')
     def write():
-        with whole_file(file) as f: demo(cells, seed=seed).write_h5ad(f, compression='gzip')
+        with only_writer(file), whole_file(file) as f: write_h5ad(demo(cells, seed=seed), f)
     in_one_line(write, file)
     click.echo(f'Written to {file}. Next: pertnb inspect {file}')

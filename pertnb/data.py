@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['total_words', 'Batch', 'KANG18_URL', 'usual_target', 'studies', 'InputError', 'Note', 'listed', 'shortened',
            'must_have', 'extra', 'same_sum', 'target_sum', 'fractions_of', 'value_kind', 'is_zarr',
-           'refuse_other_formats', 'existing_path', 'read_h5ad', 'OnDisk', 'in_memory', 'layer_names', 'open_on_disk',
-           'survey', 'split_label', 'control_parts', 'Conditions', 'log_normalise', 'open_in_memory', 'other_layers',
-           'guess_size_key', 'PertData', 'dense', 'sparse_counts', 'choose_genes', 'split_cells', 'split_cell_type',
-           'demo', 'demo_true_shift', 'kang18', 'example']
+           'refuse_other_formats', 'existing_path', 'read_h5ad', 'write_h5ad', 'OnDisk', 'in_memory', 'layer_names',
+           'open_on_disk', 'survey', 'split_label', 'control_parts', 'Conditions', 'log_normalise', 'open_in_memory',
+           'other_layers', 'guess_size_key', 'PertData', 'dense', 'sparse_counts', 'choose_genes', 'split_cells',
+           'split_cell_type', 'demo', 'demo_true_shift', 'kang18', 'example']
 
 # %% ../nbs/00_data.ipynb #f18b3192
-import os, warnings
+import io, os, warnings
 from collections import namedtuple
 from copy import copy
 from difflib import get_close_matches
@@ -177,6 +177,14 @@ def read_h5ad(path # A `.h5ad` file
         except (MemoryError, InputError): raise
         except Exception as e:
             raise InputError(f'{path} cannot be read as an h5ad; it may be cut short: {str(e).splitlines()[0]}') from e
+
+# %% ../nbs/00_data.ipynb #b3bc81eb
+def write_h5ad(adata, path):
+    "Write cells, compressed, by way of memory: a full disk is then an error like any other, and not a crash of HDF5's"
+    import h5py
+    adata.strings_to_categoricals()
+    with h5py.File(whole := io.BytesIO(), 'w') as f: ad.io.write_elem(f, '/', adata, dataset_kwargs=dict(compression='gzip'))
+    Path(path).write_bytes(whole.getbuffer())
 
 # %% ../nbs/00_data.ipynb #13f965c6
 class OnDisk:

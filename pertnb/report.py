@@ -71,7 +71,7 @@ def shortfall(board:pd.DataFrame, mode='mode C') -> str:
     said = ', '.join(f'{way[k]:.0%} in {k}' for k in ('r','J50','E') if k in way)
     res = f'Of the way from the null (0 %: untouched control cells, or chance) to the ceiling (100 %: real cells), {mode} covers {said}; least in {way.idxmin()}, {way.min():.0%}.'
     far = of[~of.cell_type.isin(['all','mean']) & (of.metric=='E')].set_index('cell_type').value
-    return res if far.empty else f'{res} Its cells are farthest from the real ones in {far.idxmax()} (E = {far.max():.3g}).'
+    return res if len(far)<2 else f'{res} Its cells are farthest from the real ones in {far.idxmax()} (E = {far.max():.3g}).'
 
 def coverage(shifts:pd.DataFrame # Genes × shift, low, high, real
             ) -> str:

@@ -125,8 +125,8 @@ def save_board_figure(board, folder):
 def write(self:Run, folder):
     "Every part as a file in an existing folder"
     folder = Path(folder)
-    self.predictions.write_h5ad(folder/'predictions.h5ad', compression='gzip')
-    self.real.write_h5ad(folder/'real.h5ad', compression='gzip')
+    write_h5ad(self.predictions, folder/'predictions.h5ad')
+    write_h5ad(self.real, folder/'real.h5ad')
     self.scoreboard.to_csv(folder/'scoreboard.csv', index=False)
     self.history.to_csv(folder/'history.csv')
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
@@ -186,7 +186,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     plt.close(fig) # the `Run` shows it
     both = place_cells(put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs))
     both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
-    settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real), notes=cells.notes, not_applicable=refused)
+    settings = settings | dict(keys, data=str(cells), source=str(o.data), question=question(target, o.holdout, train, controls, real), notes=[*cells.notes, *filter(None, [drawn_of(real.condition, 2000)])], not_applicable=refused)
     return Run(settings, model, history, both, adata, board, shifts, fig, diagnose(model, real, o.seed))
 
 # %% ../nbs/10_speedrun.ipynb #56c3bd23
@@ -222,6 +222,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a study k
     must_have(embedding, ('umap','pca'), 'embedding')
     if max_cells is not None and max_cells<10: raise InputError(f'max_cells must be 10 at least, not {max_cells}.')
     if n_genes<2: raise InputError(f'n_genes is a number of genes, 2 or more, not {n_genes}.')
+    if seed<0: raise InputError(f'seed is a whole number, 0 or more, not {seed}.')
     if members<1: raise InputError(f'There must be one model at least (members), not {members}.')
     if not devices and (nodes, accelerator, precision)!=(1, 'auto', '32-true'): raise InputError('nodes, accelerator and precision are for training on devices: say how many (devices, --devices).')
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None

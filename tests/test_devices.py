@@ -37,7 +37,7 @@ def launched(d, devices, where='memory', by=()):
     assert not done.returncode, done.stderr[-2000:]
     return [json.loads(f.read_text()) for f in sorted(d.glob(f'{devices}-*.json'))]
 
-@pytest.mark.parametrize('where, by', [('memory', ()), ('disk', ('-m', 'torch.distributed.run', '--nproc-per-node', '2'))])
+@pytest.mark.parametrize('where, by', [('memory', ()), ('disk', ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2'))])
 def test_two_processes_are_as_one(folder, where, by):
     one, = launched(folder, 1, where)
     two = launched(folder, 2, where, by)

@@ -1,7 +1,10 @@
 "What holds for the package as a whole: layers, light imports, exports in step with the notebooks."
-import ast, re, subprocess, sys
+import ast, os, re, shutil, subprocess, sys
+from importlib.metadata import PathDistribution
 from pathlib import Path
 import pytest
+from fastcore.xtras import Config
+from packaging.requirements import Requirement
 
 root = Path(__file__).parents[1]
 notebooks = sorted((root/'nbs').glob('[0-9]*.ipynb'))
@@ -31,13 +34,31 @@ def test_import_is_light():
     assert loaded_after('import pertnb.cli', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
     assert loaded_after('import pertnb.speedrun', 'torch') == ['torch'] # the check itself works
 
+def in_copy(folder, code, *names):
+    "Run code where these files of ours, and only these, are"
+    for o in names:
+        (to := folder/o).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(root/o, to)
+    env = {k: v for k,v in os.environ.items() if k!='IN_TEST'} # set by nbdev's tests, and its exporter then does nothing
+    done = subprocess.run([sys.executable, '-c', code], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode==0, done.stderr[-2000:]
+
 def test_export_is_in_step(tmp_path):
-    from nbdev.export import nb_export
-    before = {o.name: o.read_text() for o in (root/'pertnb').glob('*.py')}
-    for o in notebooks: nb_export(o, lib_path=root/'pertnb')
-    after = {o.name: o.read_text() for o in (root/'pertnb').glob('*.py')}
-    for name,text in before.items(): (root/'pertnb'/name).write_text(text)
-    assert before == after, 'run nbdev_export'
+    in_copy(tmp_path, 'from nbdev.doclinks import nbdev_export; nbdev_export()', 'settings.ini', 'pertnb/__init__.py', *(o.relative_to(root) for o in notebooks))
+    here, there = ({o.name: o.read_text() for o in (d/'pertnb').glob('*.py')} for d in (root, tmp_path))
+    assert set(here)==set(there) and not [o for o in here if here[o]!=there[o]], 'run nbdev_export'
+
+def test_every_requirement_is_offered(tmp_path):
+    "Each `X_requirements` of the settings is an extra X of the wheel"
+    in_copy(tmp_path, "from setuptools.build_meta import prepare_metadata_for_build_wheel as f; f('.')", 'settings.ini', 'setup.py', 'README.md', 'pertnb/__init__.py')
+    wheel, cfg = PathDistribution(next(tmp_path.glob('*.dist-info'))), Config(root, 'settings.ini')
+    asked = {k.removesuffix('_requirements'): cfg[k].split() for k in cfg.d if k.endswith('_requirements')}
+    assert {'dev','hub'} <= set(asked)==set(wheel.metadata.get_all('Provides-Extra'))
+    assert {*map(Requirement, wheel.requires)}=={Requirement(f'{o}; extra == "{k}"') for k,v in asked.items() for o in v} | {*map(Requirement, cfg['requirements'].split())}
+
+def test_nbdev_does_not_make_the_readme():
+    "tools/readme.py does; nbdev leaves README.md alone where the page it would take is not there"
+    cfg = Config(root, 'settings.ini')
+    assert not (root/cfg['nbs_path']/cfg['readme_nb']).exists()
 
 @pytest.mark.parametrize('path', notebooks, ids=lambda o: o.stem)
 def test_page_opens_and_closes_and_each_equation_has_its_code(path):

@@ -1,5 +1,5 @@
 "The one-page report, opened in a real browser: a gene is picked and the picture is read."
-import base64, itertools, json, os, re, shutil, subprocess
+import base64, itertools, json, os, re, shutil, subprocess, tempfile
 from html import unescape
 import pytest
 from pertnb.speedrun import speedrun
@@ -38,8 +38,9 @@ class Page:
     "A page open in the browser, by the DevTools protocol over two pipes"
     def __init__(self, url):
         (theirs, self.to), (self.of, back) = os.pipe(), os.pipe()
-        args = [browser, '--headless', '--no-sandbox', '--disable-gpu', '--remote-debugging-pipe', 'about:blank']
-        self.process = subprocess.Popen(['bash', '-c', f'exec "$@" 3<&{theirs} 4>&{back}', '-', *args], pass_fds=(theirs, back), stderr=subprocess.DEVNULL)
+        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True) # the browser is killed, and would leave its own behind
+        args = [browser, '--headless', '--no-sandbox', '--disable-gpu', f'--user-data-dir={self.profile.name}', '--remote-debugging-pipe', 'about:blank']
+        self.process = subprocess.Popen(['bash', '-c', f'exec "$@" 3<&{theirs} 4>&{back}', '-', *args], pass_fds=(theirs, back), stderr=subprocess.DEVNULL, env=os.environ | dict(TMPDIR=self.profile.name))
         os.close(theirs); os.close(back)
         self.ids, self.rest, self.session = itertools.count(1), b'', None
         target = self('Target.createTarget', url='about:blank')['targetId']
@@ -59,7 +60,7 @@ class Page:
     def key(self, name, code):
         for o in ('rawKeyDown','keyUp'): self('Input.dispatchKeyEvent', type=o, key=name, code=name, windowsVirtualKeyCode=code)
     def __enter__(self): return self
-    def __exit__(self, *_): self.process.kill(); self.process.wait(); os.close(self.to); os.close(self.of)
+    def __exit__(self, *_): self.process.kill(); self.process.wait(); os.close(self.to); os.close(self.of); self.profile.cleanup()
 
 @needs_browser
 def test_a_gene_is_picked_in_a_browser(run):

@@ -21,7 +21,7 @@ def odd(path):
 studies = {'demo': (lambda d: 'demo', {}), 'odd': (lambda d: odd(d/"odd 'names'.h5ad"), {}),
            'kang': (lambda d: real/'kang18_ifnb_2800.h5ad', {}), 'norman': (lambda d: real/'norman19_mini.h5ad', {})}
 
-@pytest.mark.parametrize('name', studies)
+@pytest.mark.parametrize('name', [pytest.param(o, marks=[pytest.mark.real]*(o in ('kang','norman'))) for o in studies])
 def test_a_new_study_runs_top_to_bottom(name, tmp_path, monkeypatch):
     make, said = studies[name]
     data = make(tmp_path)
