@@ -33,7 +33,7 @@ if __name__=='__main__':
     boards = pd.read_csv(a.out/'scoreboards.csv')
     boards = boards[(boards.cell_type=='all') & boards.metric.isin(metrics)]
     long = pd.DataFrame([dict(fold(f), prediction=p, metric=m, value=round(v, 5)) for f,p,m,v in boards[['fold','prediction','metric','value']].to_numpy()])
-    print('\nby type\n'+long[long.metric.isin(['r','J50','E']) & long.prediction.isin(['mode C','kernel shift','control'])].pivot_table(index='cell_type', columns=['metric','prediction'], values='value').round(3).to_string())
+    print('\nby type\n'+long[long.metric.isin(['r','J50','E']) & long.prediction.isin(['mode C · count transfer','kernel shift','control'])].pivot_table(index='cell_type', columns=['metric','prediction'], values='value').round(3).to_string())
 
     covered = pd.DataFrame([coverage(f) for f in sorted(a.out.glob('*/shifts.csv'))])
     print('\nheld by 90 % intervals of mode C\n'+covered.groupby('cell_type')[['all genes','100 largest']].mean().round(3).to_string()+f"\nmean {covered['all genes'].mean():.3f} {covered['100 largest'].mean():.3f}")

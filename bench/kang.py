@@ -33,9 +33,9 @@ if __name__=='__main__':
             start = time.time()
             run = speedrun(str(path), seed=seed, **keys, **more)
             t = board_table(run.scoreboard)
-            b = t.loc['mode B']
+            b = t.loc['mode B · counterfactual']
             rows.append(dict(what=what, r=b.r, J50=b.J50, variance_R2=b['variance R2'], zeros_off=b['zeros off'], decoder_mean_r=decoder_mean_r(run, path),
-                             r_mode_A=t.r['mode A'], r_mean_shift=t.r['mean shift'], r_ceiling=t.r['ceiling'], J50_ceiling=t.J50['ceiling'], seconds=time.time()-start))
+                             r_mode_A=t.r['mode A · prior'], r_mean_shift=t.r['mean shift'], r_ceiling=t.r['ceiling'], J50_ceiling=t.J50['ceiling'], seconds=time.time()-start))
             print(what, 'seed', seed, {k: round(v, 3) for k,v in rows[-1].items() if k!='what'}, flush=True)
     table = pd.DataFrame(rows).groupby('what', sort=False)
     print('\nmean\n', table.mean().round(3).to_string(), '\n\nsd\n', table.std().round(3).to_string())

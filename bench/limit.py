@@ -75,7 +75,7 @@ def per_second(train, n=20_000):
     got = make()
     with tempfile.TemporaryDirectory() as d: res['written as h5ad'] = n/best(lambda: got.write_h5ad(f'{d}/cells.h5ad'), n=1, k=1)[0]
     few = got[::10].copy()
-    res[f'scored, all metrics, {len(few)} cells'] = len(few)/best(lambda: scoreboard({'mode C': few}, real, 'condition', 'control'), n=1, k=1)[0]
+    res[f'scored, all metrics, {len(few)} cells'] = len(few)/best(lambda: scoreboard({'mode C · count transfer': few}, real, 'condition', 'control'), n=1, k=1)[0]
     return res
 
 if __name__=='__main__':

@@ -20,7 +20,7 @@ if __name__=='__main__':
     boards = pd.read_csv(a.out/'scoreboards.csv')
     boards = boards[(boards.cell_type=='all') & boards.metric.isin(metrics)]
     boards = boards.assign(seed=boards.fold.str.extract(r'-seed(\d+)$')[0].fillna('0').astype(int))[['condition','seed','prediction','metric','value']]
-    print(boards[boards.metric.isin(['r','E'])].pivot_table(index='condition', columns=['metric','prediction'], values='value')[[(m, p) for m in 'rE' for p in ('mode B','mode C','additive','ceiling')]].round(3).to_string())
+    print(boards[boards.metric.isin(['r','E'])].pivot_table(index='condition', columns=['metric','prediction'], values='value')[[(m, p) for m in 'rE' for p in ('mode B · counterfactual','mode C · count transfer','additive','ceiling')]].round(3).to_string())
     results = Path(__file__).parents[1]/'nbs'/'results'
     results.mkdir(exist_ok=True); boards.round(5).to_csv(results/'pairs.csv', index=False)
     print(f'\n{time.time()-start:.0f} s')

@@ -26,6 +26,7 @@ from .data import *
 from .data import _sizes, _unique
 from .effects import *
 from .training import progress_bar
+from .generation import modes
 from .metrics import *
 
 # %% ../nbs/07_board.ipynb #2372d337
@@ -607,7 +608,8 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
     if not len(pred): raise InputError(f'The predictions hold only {control!r} cells.')
     if not (known and pred_known): refuse_other_scale(pred, real[real.obs[condition_key].isin(labels(pred)).to_numpy()])
     several = by in pred.obs and pred.obs[by].notna().all()
-    preds = {f'{by} {k}': pred[(pred.obs[by]==k).to_numpy()] for k in sorted(pred.obs[by].unique())} if several else {'prediction': pred}
+    title = lambda k: modes[k].title if by=='mode' and k in modes else f'{by} {k}'
+    preds = {title(k): pred[(pred.obs[by]==k).to_numpy()] for k in sorted(pred.obs[by].unique())} if several else {'prediction': pred}
     refused = {}
     if train is not None:
         train = PertData(cells_of(train, condition_key, cell_type_key, layer, size_key, 'training cells')[0], condition_key, control, cell_type_key, separator=separator).to_genes(real.var_names)

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from .data import *
+from .generation import modes
 from .metrics import *
 from .board import *
 
 # %% ../nbs/08_figure.ipynb #957b7ff6
 style = { # prediction: colour, marker
-    'mode B': ('#0072B2','o'), 'mode A': ('#56B4E9','s'), 'mode C': ('#D55E00','D'), 'mean shift': ('#E69F00','^'), 'nearest type': ('#009E73','P'),
+    **{modes[k].title: (modes[k].color, modes[k].marker) for k in 'BAC'}, 'mean shift': ('#E69F00','^'), 'nearest type': ('#009E73','P'),
     'additive': ('#009E73','X'), 'kernel shift': ('#CC79A7','p'), 'control': ('#999999','v'), 'ceiling': ('#000000','_')}
 other_style = ('#CC79A7','D') # of predictions that have none
 
@@ -39,7 +40,7 @@ def shift_scatter(true:pd.Series,  # True mean shift per gene
                   ax=None,         # Where to draw; a new axis by default
                   interval=None,   # DataFrame with `low` and `high` of the predicted shift, same order, drawn as bars
                   n_names:int=8,   # How many of the most shifted genes to name
-                  color:str=style['mode B'][0]):
+                  color:str=modes['B'].color):
     "Predicted against true shift, with r, the identity line and the most shifted genes named; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
@@ -72,8 +73,8 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
         color, marker = style.get(name, other_style)
         x = np.arange(len(ks)) + (0 if name=='ceiling' else (j-(len(table)-2)/2)*.1)
         wide = dict(ms=34, mew=2, zorder=1) if name=='ceiling' else dict(ms=6, zorder=2)
-        ax.plot(x, row[[f'J{k}' for k in ks]], ls='', marker=marker, color=color, label=shortened(name, 20), **wide)
-    ax.set(xticks=range(len(ks)), xticklabels=ks, xlim=(-.5,len(ks)-.5), xlabel='K', title='top-K genes found',
+        ax.plot(x, row[[f'J{k}' for k in ks]], ls='', marker=marker, color=color, label=shortened(name, 24), **wide)
+    ax.set(xticks=range(len(ks)), xticklabels=ks, xlim=(-.5,len(ks)-.5), xlabel='K', title='overlap of the top-K lists',
            yticks=np.linspace(0,1,6), ylim=(-.03,1.28), ylabel='J(K)')
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, fontsize=7, frameon=False, ncols=2, loc='upper left', markerscale=.6)
@@ -99,15 +100,16 @@ def embedding_plot(control, real, predicted, # Cells × genes
                    ax=None,                  # Where to draw; a new axis by default
                    method:str='umap',        # 'umap' or 'pca'
                    label:str='perturbed',    # What the cells were given
-                   seed:int=0):
+                   seed:int=0,
+                   color:str=modes['B'].color): # Of predicted cells; real ones are black, controls grey
     "Control, real perturbed and predicted cells in one map fitted on all of them; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
     control, real, pred = embed(control, real, predicted, method=method, seed=seed)
     size, label = np.clip(6000/(len(control)+len(real)), 1, 14), shortened(label, 24)
     ax.scatter(*control.T, s=size, color='#BBBBBB', linewidths=0, label='control', rasterized=True)
-    ax.scatter(*real.T, s=size*1.4, color='#D55E00', linewidths=0, marker='^', label=f'{label}, real', rasterized=True)
-    ax.scatter(*pred.T, s=size*1.2, facecolors='none', edgecolors=style['mode B'][0], linewidths=.7,
+    ax.scatter(*real.T, s=size*1.4, color=style['ceiling'][0], linewidths=0, marker='^', label=f'{label}, real', rasterized=True)
+    ax.scatter(*pred.T, s=size*1.2, facecolors='none', edgecolors=color, linewidths=.7,
                label=f'{label}, predicted', rasterized=True)
     name = {'umap':'UMAP', 'pca':'PC'}[method]
     ax.set(xticks=[], yticks=[], xlabel=f'{name} 1', ylabel=f'{name} 2', title='real and predicted cells')
@@ -120,7 +122,7 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
                 board:pd.DataFrame,    # From `scoreboard`
                 condition_key:str,     # Column of `obs` with the condition
                 control:str='control', # Its control label
-                show:str='mode B',     # The prediction in panels 1 and 3
+                show:str=modes['B'].title, # The prediction in panels 1 and 3
                 interval=None,         # DataFrame with `low` and `high` of its mean shifts, if they are to be drawn
                 method:str='umap',     # 'umap' or 'pca'
                 seed:int=0):
@@ -131,9 +133,10 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
     X, pred = dense(real), dense(predictions[show])
     true = pd.Series(mean_shift(X[pert], X[~pert]), index=real.var_names)
     label = str(real.obs[condition_key][pert].iloc[0])
-    shift_scatter(true, mean_shift(pred, X[~pert]), axes[0], interval)
+    color = style.get(show, other_style)[0]
+    shift_scatter(true, mean_shift(pred, X[~pert]), axes[0], interval, color=color)
     jaccard_plot(board, axes[1])
-    embedding_plot(X[~pert], X[pert], pred, axes[2], method, label, seed)
+    embedding_plot(X[~pert], X[pert], pred, axes[2], method, label, seed, color)
     fig.suptitle(f'{show} under {shortened(label, 50)}: {pred.shape[0]} predicted against {pert.sum()} real cells', fontsize=10)
     return fig, axes
 
@@ -171,13 +174,13 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
             lo, hi = (((b[o]-b.null)/(b.ceiling-b.null)).where(b.calibrated.notna()).clip(-.4, 1.4) for o in ('low','high'))
             (color, marker), y = style.get(p, other_style), np.arange(len(names))+(j-(len(predictions)-1)/2)*.14
             ax.hlines(y, lo, hi, color=color, lw=1, alpha=.6)
-            ax.plot(b.calibrated.clip(-.4, 1.4), y, ls='', marker=marker, color=color, ms=5, label=shortened(p, 20))
+            ax.plot(b.calibrated.clip(-.4, 1.4), y, ls='', marker=marker, color=color, ms=5, label=shortened(p, 24))
         for y,k in enumerate(names):
             for o in board[(board.cell_type==t) & (board.metric==k) & board.null.notna()].head(1).itertuples():
                 for x,v,side in ((-.44, o.null, 'left'), (1.44, o.ceiling, 'right')):
                     ax.text(x, y, f'{v:.2g}', ha=side, va='center', fontsize=6, color='#666666')
         ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), title=shortened(t, 30),
                xticks=[0,1], xticklabels=['null','ceiling'], xlim=(-.45,1.45))
-    if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=min(len(predictions), int(size[0]/1.4)), frameon=False)
+    if ours: axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc='outside lower center', ncols=min(len(predictions), int(size[0]/2)), frameon=False)
     else: axes[0].legend(fontsize=6, frameon=False)
     return axes

@@ -170,7 +170,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     control = at_most(o.max_cells, start_cells(cells, test, target, o.holdout), o.seed)
     perturbed = at_most(o.max_cells, test & (cells.condition==target), o.seed)
     controls, real = (cells[at].to_genes(train.genes).loaded() for at in (control, control|perturbed))
-    predictions = {f'mode {m}': generate(model, controls, target, m, seed=o.seed, progress=o.progress) for m in modes}
+    predictions = {m.title: generate(model, controls, target, k, seed=o.seed, progress=o.progress) for k,m in modes.items()}
     reference = train # for components and baselines
     if train.on_disk: reference = train[at_most(20_000, np.ones(len(train), bool), o.seed)].loaded()
     pcs, keys = fit_pcs(reference.to_adata()), cells.keys
@@ -181,7 +181,7 @@ def predict_and_score(settings, # The arguments of `speedrun`, the target chosen
     board = scoreboard(predictions|rivals, adata, condition_key, control_label, cell_type_key, seed=o.seed, progress=o.progress)
     shifts = shift_interval([m for m,_ in trained], controls, target, seed=o.seed)
     shifts['real'] = profile(real.x, ~real.is_control)-profile(real.x, real.is_control)
-    fig, _ = three_panel(predictions, adata, board, condition_key, control_label, 'mode C', shifts, o.embedding, o.seed)
+    fig, _ = three_panel(predictions, adata, board, condition_key, control_label, modes['C'].title, shifts, o.embedding, o.seed)
     import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
     both = place_cells(put_pcs(ad.concat([*predictions.values(), as_found(controls)]), pcs))

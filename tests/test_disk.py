@@ -79,6 +79,6 @@ def test_run_and_score(study, tmp_path):
         said[len(b)] = ad.read_h5ad(out/'real.h5ad')
     assert said[0].obs.equals(said[1].obs) and (said[0].X!=said[1].X).nnz==0 and (said[0].obs.condition=='IFNB').sum()==20
     board = score(out/'predictions.h5ad', out/'real.h5ad', 'condition', max_cells=15)
-    assert set(board.prediction)>={'mode A','mode B','mode C'} and ' 30 real cells' in board.attrs['said'], board.attrs['said']
+    assert set(board.prediction)>={'mode A · prior','mode B · counterfactual','mode C · count transfer'} and ' 30 real cells' in board.attrs['said'], board.attrs['said']
     sample = few_cells(out/'predictions.h5ad', ('condition','mode'), 7)
     assert sample.obs.groupby(['condition','mode'], observed=True).size().eq(7).all() and sample.n_obs==21+7

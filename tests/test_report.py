@@ -32,7 +32,7 @@ def test_it_is_whole_and_accessible(run):
     assert all(contrast(c, '#ffffff')>=4.5 for c in re.findall('[^-]color:(#[0-9a-fA-F]{6})', page))
     assert len(page)<2e6
     said = unescape(page)
-    for word in ('Mode C is', 'Of the way from untouched control cells', 'intervals of mode C', 'pertnb run demo', '--seed 0', 'torch '): assert word in said, word
+    for word in ('Mode C · count transfer is', 'Of the way from the null', 'intervals of mode C', 'pertnb run demo', '--seed 0', 'torch '): assert word in said, word
 
 class Page:
     "A page open in the browser, by the DevTools protocol over two pipes"

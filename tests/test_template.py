@@ -36,4 +36,4 @@ def test_a_new_study_runs_top_to_bottom(name, tmp_path, monkeypatch):
     exec(code, names)
     assert names['run'].settings['target']==look.keys['target'] and (tmp_path/'study'/'results'/'report.html').exists()
     board = names['run'].scoreboard
-    assert {'mode B','mode C','control','ceiling'} <= set(board.prediction)
+    assert {'mode B · counterfactual','mode C · count transfer','control','ceiling'} <= set(board.prediction)
