@@ -1,9 +1,9 @@
 """What each ingredient is worth on cell types never seen perturbed: one left out or changed at a time.
 
-    PERTNB_DATA=../shared/data python bench/ablation.py [--seeds 3] [--types 'B,CD16 Mono,NK,DC'] [--variants 'as it is']
+    PERTNB_DATA=../shared/data python bench/ablation.py [--seeds 3] [--types 'B,CD16 Mono,NK,DC'] [--variants 'default']
 
 The four types are those on which settings were chosen; the others are for bench/cell_types.py.
-Writes nbs/results/ablation.csv, which 15_ablation shows.
+Writes nbs/results/ablation.csv, which evidence/ablation shows.
 """
 import argparse, os, warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -15,8 +15,8 @@ from pertnb.generation import generate
 from pertnb.training import fit
 
 was = dict(n_latent=20, beta=1.)
-variants = {'as it is': {}, 'd = 20, full price of z': was, 'no alignment of z': dict(was, align=0.), 'every cell alike': dict(was, balance=0.),
-            'd = 10': dict(was, n_latent=10), 'half the price of z': dict(was, beta=.5)}
+variants = {'default': {}, 'd = 20, full KL weight': was, 'no alignment of z': dict(was, align=0.), 'every cell alike': dict(was, balance=0.),
+            'd = 10': dict(was, n_latent=10), 'half the KL weight': dict(was, beta=.5)}
 ways = {'B': dict(mode='B'), 'C, model alone': dict(mode='C', lean=0.), 'C': dict(mode='C'), 'C, other types alone': dict(mode='C', lean=1.)}
 
 def one(job):

@@ -16,7 +16,7 @@ if __name__=='__main__':
     p = argparse.ArgumentParser(); p.add_argument('--cells', type=int, default=50_000); p.add_argument('--genes', type=int, default=2000)
     a = p.parse_args(); rng = np.random.default_rng(0)
     real, pred = ad.concat([cells(a.cells, a.genes, 'drug', rng), cells(a.cells//5, a.genes, 'control', rng)]), cells(a.cells, a.genes, 'drug', rng)
-    put_pcs(real, fit_pcs(real[-5000:]))
+    attach_pca(real, fit_pcs(real[-5000:]))
     start = time.time(); board = scoreboard({'prediction': pred}, real, 'condition')
     print(board_table(board).round(3).to_string())
     print(f'{a.cells} against {a.cells} cells × {a.genes} genes: {time.time()-start:.0f} s, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1e6:.2f} GB')

@@ -3,7 +3,7 @@
     PERTNB_DATA=../shared/data python bench/cell_types.py OUT [--seeds 3]
 
 What `pertnb run … --holdout each` does, with the columns of the table in the docs. OUT may be continued.
-Writes nbs/results/types.csv and coverage.csv, which 15_ablation shows.
+Writes nbs/results/types.csv and coverage.csv, which evidence/ablation shows.
 """
 import argparse, os, time
 from pathlib import Path

@@ -2,17 +2,15 @@
 import json, resource, subprocess
 from pathlib import Path
 import pandas as pd
-from pertnb.board import fit_pcs
 from pertnb.data import *
 from pertnb.metrics import metrics
+from pertnb.task import Task
 
 def kang_fold(held_out='cells', names=('r','J50','E')):
     "Training cells and control cells; and `score(P)`, a dict, for predicted cells. `held_out`: 'cells', a fifth of them, or a cell type"
-    cells = PertData(kang18(), **studies['kang18'][1])
-    test = split_cells(cells, seed=0) if held_out=='cells' else split_cell_type(cells, held_out)
-    train = cells[~test].to_genes(choose_genes(cells[~test]))
-    controls = cells[cells.is_control & (test if held_out=='cells' else cells.cell_type==held_out)].to_genes(train.genes)
-    real, (mean, axes) = cells[test & ~cells.is_control].to_genes(train.genes).x.toarray(), fit_pcs(train.to_adata())
+    task = Task.split(PertData(kang18(), **studies['kang18'][1]), 'IFNB', None if held_out=='cells' else held_out)
+    train, controls, (mean, axes) = task.train, task.controls, task.pcs
+    real = task.observed[~task.observed.is_control].x.toarray()
     project = lambda o: (o-mean)@axes
     control = controls.x.toarray()
 

@@ -30,7 +30,7 @@ def best(*fs, n=10, k=10):
 def stepper(train, likelihood, batch_size):
     "A function that does one training step, as `fit` does"
     torch.manual_seed(0)
-    model = CVAE(train.genes, train.conditions, likelihood); train = model.align(train); model.start_at(train)
+    model = CVAE(train.genes, train.conditions, likelihood); train = model.align(train); model.init_output_bias(train)
     opt, rng, chance = torch.optim.AdamW(model.parameters(), 1e-3, (.9,.95), fused=True), np.random.default_rng(0), train.balanced()
     def batches():
         while True: yield from train.batches(batch_size, rng, chance)

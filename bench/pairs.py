@@ -2,7 +2,7 @@
 
     PERTNB_DATA=../shared/data python bench/pairs.py OUT [--seeds 3]
 
-Writes nbs/results/pairs.csv, which 15_ablation shows.
+Writes nbs/results/pairs.csv, which evidence/ablation shows.
 """
 import argparse, os, time
 from pathlib import Path

@@ -33,7 +33,7 @@ def textbook(train, seed, epochs=100, dense=True, start=True, batch_size=128, lr
     "The plain recipe of a paper: two layers each way, a constant rate, KL annealed; the levers one by one"
     torch.manual_seed(seed); rng = np.random.default_rng(seed)
     model = CVAE(train.genes, train.conditions, n_latent=10, n_layers=n_layers); model.learn_basis(train)
-    if start: model.start_at(train)
+    if start: model.init_output_bias(train)
     if dense: model.decode = lambda z, c, s: DenseNB(log_rate(model.decoder(z, c), s), model.decoder.log_scale.exp())
     opt = torch.optim.Adam(model.parameters(), lr, (.9,beta2), fused=fused)
     per_epoch = len(train)//batch_size; total = epochs*per_epoch
@@ -47,7 +47,7 @@ def textbook(train, seed, epochs=100, dense=True, start=True, batch_size=128, lr
         opt.zero_grad(); loss.backward(); opt.step()
         if schedule: schedule.step()
     if dense: del model.decode
-    return take_along(model.eval(), train)
+    return attach_training_stats(model.eval(), train)
 
 def recipe(**kw): return lambda train, seed: textbook(train, seed, **kw)
 def ours(**kw): return lambda train, seed: fit(train, seed=seed, progress=False, **kw)[0]

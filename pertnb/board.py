@@ -7,10 +7,11 @@ __all__ = ['baselines', 'too_close', 'columns', 'baseline', 'type_shifts', 'mean
            'from_other_types', 'nearest_type_baseline', 'kernel_weights', 'kernel_shift', 'kernel_width',
            'kernel_shift_baseline', 'linear_shift_baseline', 'parts_of_pair', 'additive_baseline',
            'stronger_part_baseline', 'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'fit_pcs',
-           'put_pcs', 'place_cells', 'deal', 'ceiling', 'on_halves', 'standard_error', 'Group', 'trivial', 'add_gains',
-           'are_means', 'some_of', 'drawn_of', 'target_lines', 'threads', 'scoreboard', 'metric_table', 'board_table',
-           'text_table', 'BoardView', 'condition_table', 'few_cells', 'to_log1p_1e4', 'relative_scale', 'cells_of',
-           'shared_genes', 'refuse_other_scale', 'not_applicable', 'score']
+           'attach_pca', 'attach_coordinates', 'random_halves', 'ceiling', 'on_halves', 'standard_error', 'Group',
+           'trivial', 'add_gains', 'are_means', 'some_of', 'drawn_of', 'target_lines', 'threads', 'scoreboard',
+           'metric_table', 'board_table', 'text_table', 'BoardView', 'condition_table', 'read_subsample',
+           'to_log1p_1e4', 'relative_scale', 'load_for_scoring', 'shared_genes', 'refuse_other_scale', 'not_applicable',
+           'score']
 
 # %% ../nbs/07_board.ipynb #fe511653
 import contextlib, shutil, warnings
@@ -34,7 +35,7 @@ baselines = {} # name on the board: function
 
 def baseline(name:str # Name on the board
             ):
-    "Put `f(controls, target, train) -> shift (G,) or cells` among the baselines; it may raise `Refused`"
+    "Put `f(controls, target, train) -> shift (G,) or cells` among the baselines; it may raise `NotApplicable`"
     def deco(f):
         baselines[name] = f
         return f
@@ -42,11 +43,11 @@ def baseline(name:str # Name on the board
 
 def type_shifts(train:PertData, target:str):
     "Cell types with cells enough under control and target, their control profiles and their mean shifts, each (T, G)"
-    seen = Effects.of(train[train.is_control | (train.condition==target)])
+    seen = Effects.from_cells(train[train.is_control | (train.condition==target)])
     types = seen.types(target)
     if not types:
-        if not (train.condition==target).any(): raise Refused(f'no training cell is {target!r}')
-        raise Refused('no cell type has cells enough to go by')
+        if not (train.condition==target).any(): raise NotApplicable(f'no training cell is {target!r}')
+        raise NotApplicable('no cell type has cells enough to go by')
     P = seen.under(train.conditions.control, types)
     return np.array(types), P, seen.under(target, types)-P
 
@@ -54,23 +55,23 @@ def type_shifts(train:PertData, target:str):
 @baseline('mean shift')
 def mean_shift_baseline(controls, target, train):
     try: return type_shifts(train, target)[2].mean(0)
-    except Refused: return pooled_shift_baseline(controls, target, train)
+    except NotApplicable: return pooled_shift_baseline(controls, target, train)
 
 @baseline('mean shift, pooled')
 def pooled_shift_baseline(controls, target, train):
     pert, x = train.condition==target, train.x
-    if not pert.any(): raise Refused(f'no training cell is {target!r}')
+    if not pert.any(): raise NotApplicable(f'no training cell is {target!r}')
     return profile(x, pert)-profile(x, train.is_control)
 
 # %% ../nbs/07_board.ipynb #ab0360ff
 def from_other_types(controls, target, train, f):
     "Shifts (n, G) by `f(p, P, S)`: a control type's profile (G,), the other types' control profiles and shifts, each (T, G)"
-    if controls.cell_type is None: raise Refused('there are no cell types')
+    if controls.cell_type is None: raise NotApplicable('there are no cell types')
     (types, P, S), x = type_shifts(train, target), controls.x
     res = np.zeros(x.shape, np.float32)
     for t in set(controls.cell_type):
         at, other = controls.cell_type==t, types!=t
-        if not other.any(): raise Refused('there is no other cell type to go by')
+        if not other.any(): raise NotApplicable('there is no other cell type to go by')
         res[at] = f(profile(x, at), P[other], S[other])
     return res
 
@@ -92,8 +93,8 @@ def kernel_shift(p, P, S, width):
 
 def kernel_width(P, S, grid=(.03,.05,.07,.1,.15,.2,.3,.5,1.)) -> float:
     "The width that predicts each training type best from the rest"
-    if len(P)<3: raise Refused('fewer than 3 other cell types to learn a width from')
-    error = lambda width: (((each_from_the_rest(lambda p,*o: kernel_shift(p, *o, width), P, S)-S)**2).sum(1)/(S**2).sum(1)).sum()
+    if len(P)<3: raise NotApplicable('fewer than 3 other cell types to learn a width from')
+    error = lambda width: (((leave_one_out(lambda p,*o: kernel_shift(p, *o, width), P, S)-S)**2).sum(1)/(S**2).sum(1)).sum()
     return min(grid, key=error)
 
 @baseline('kernel shift')
@@ -108,7 +109,7 @@ def linear_shift_baseline(controls, target, train):
 def parts_of_pair(target, train):
     "The study's labels of the parts of a pair"
     parts = train.conditions.parts(target)
-    if len(parts)<2: raise Refused(f'{target!r} is not a pair')
+    if len(parts)<2: raise NotApplicable(f'{target!r} is not a pair')
     return [train.conditions.label(o) for o in parts]
 
 # %% ../nbs/07_board.ipynb #4692745c
@@ -124,14 +125,14 @@ def stronger_part_baseline(controls, target, train):
 def mean_of_pairs_baseline(controls, target, train):
     parts_of_pair(target, train)
     pairs = [o for o in sorted(set(train.condition)) if len(train.conditions.parts(o))==2]
-    if not pairs: raise Refused('no other pair is known')
+    if not pairs: raise NotApplicable('no other pair is known')
     return np.mean([pooled_shift_baseline(controls, o, train) for o in pairs], 0)
 
 @baseline('resampled')
 def resampled_baseline(controls, target, train, seed=0):
     rng, x, pert = np.random.default_rng(seed), train.x, train.condition==target
     types, of = train.types, controls.types if train.cell_type is not None else np.full(len(controls), 'all')
-    if gone := sorted({t for t in of if not (pert & (types==t)).any()}): raise Refused(f'no training cell is {target!r} and {listed(gone)}')
+    if gone := sorted({t for t in of if not (pert & (types==t)).any()}): raise NotApplicable(f'no training cell is {target!r} and {shorten(gone)}')
     return x[[rng.choice(np.flatnonzero(pert & (types==t))) for t in of]]
 
 # %% ../nbs/07_board.ipynb #04d9a383
@@ -152,8 +153,8 @@ def baseline_cells(controls:PertData, # Control cells to predict from
     "What predictors that know nothing of a cell's identity say, as cells"
     controls, res, target = controls.to_genes(train.genes), {}, train.conditions.label(target)
     for name in names or baselines:
-        try: shift = baselines[must_have(name, baselines, 'baseline')](controls, target, train)
-        except Refused as e:
+        try: shift = baselines[check_choice(name, baselines, 'baseline')](controls, target, train)
+        except NotApplicable as e:
             if names: raise InputError(f'Baseline {name!r}: {e}.') from None
             if refused is not None: refused[name] = str(e)
             continue
@@ -170,12 +171,12 @@ def fit_pcs(cells,        # AnnData, log1p(1e4): training cells
     pca = PCA(min(n, *np.array(X.shape)-1), random_state=0).fit(X)
     return pca.mean_, pca.components_.T
 
-def put_pcs(adata, pcs):
+def attach_pca(adata, pcs):
     "Keep principal components with the cells they are to measure"
     adata.var['PC_mean'], adata.varm['PCs'] = pcs
     return adata
 
-def place_cells(adata):
+def attach_coordinates(adata):
     "The cells' places on the components they keep, in `obsm['X_pca']`, for viewers"
     mean, axes = _pcs_of(adata)
     adata.obsm['X_pca'] = ((dense(adata)-mean)@axes).astype(np.float32)
@@ -186,18 +187,18 @@ def _pcs_of(real):
     return (real.var['PC_mean'].to_numpy(), real.varm['PCs']) if 'PC_mean' in real.var and 'PCs' in real.varm else fit_pcs(real)
 
 # %% ../nbs/07_board.ipynb #1e9737e4
-def deal(real, f, deals:int=10, seed:int=0, most:int=5000):
+def random_halves(real, f, n_splits:int=10, seed:int=0, most:int=5000):
     "`f(half, other half)` of the real cells' indices, for each deal; halves of at most `most` cells"
     rng, n = np.random.default_rng(seed), min(real//2, most)
-    for _ in range(deals):
+    for _ in range(n_splits):
         i = rng.permutation(real)
         yield f(i[:n], i[n:2*n])
 
 def ceiling(real, control,  # Cells × genes
             f,              # A metric
-            deals:int=10, seed:int=0) -> float:
-    "`f` of one half of the real cells as a prediction of the other half, mean over deals"
-    return float(np.mean(list(deal(len(real), lambda i,j: f(real[i], real[j], control), deals, seed))))
+            n_splits:int=10, seed:int=0) -> float:
+    "`f` of one half of the real cells as a prediction of the other half, mean over splits"
+    return float(np.mean(list(random_halves(len(real), lambda i,j: f(real[i], real[j], control), n_splits, seed))))
 
 # %% ../nbs/07_board.ipynb #c3ce5232
 def on_halves(f, sets, halves:int=12, seed:int=0, most:int=2000) -> np.ndarray:
@@ -227,12 +228,12 @@ class Group:
         return with_study, *self.sets['pcs' if f.space=='pcs' else 'genes']
 
     def _marks(self, name):
-        "Null, ceiling on halves and its spread over deals; or the reason why not"
+        "Null, ceiling on halves and its spread over splits; or the reason why not"
         f, real, control = self._call(name)
         try:
             as_is = f(control, real, control)
-            halves = list(deal(len(real), lambda i,j: f(real[i], real[j], control), metrics[name].deals, self.seed))
-        except Refused as e: return str(e)
+            halves = list(random_halves(len(real), lambda i,j: f(real[i], real[j], control), metrics[name].n_splits, self.seed))
+        except NotApplicable as e: return str(e)
         null = float(as_is) if metrics[name].null is None else metrics[name].null
         return null, float(np.mean(halves)), float(np.std(halves))
 
@@ -241,7 +242,7 @@ class Group:
 def line(self:Group, name, value, low=np.nan, high=np.nan):
     "A value with its interval, null, ceiling and calibrated score (@eq-calibrated)"
     null, half, spread = self.marks[name]
-    top = float(metrics[name].whole(half))
+    top = float(metrics[name].extrapolate(half))
     near = abs(top-null) <= 2*spread
     return dict(metric=name, value=float(value), low=low, high=high, null=null, ceiling=top, cells=len(self.sets['genes'][0]),
                 calibrated=np.nan if near else (value-null)/(top-null), note=too_close if near else '')
@@ -254,7 +255,7 @@ def ceiling_lines(self:Group):
     for name,marks in self.marks.items():
         if isinstance(marks, str): yield dict(metric=name, note=marks); continue
         _, half, spread = marks
-        yield self.line(name, *(float(metrics[name].whole(v)) for v in (half, half-1.96*spread, half+1.96*spread)))
+        yield self.line(name, *(float(metrics[name].extrapolate(v)) for v in (half, half-1.96*spread, half+1.96*spread)))
 
 @patch
 def lines(self:Group, pred):
@@ -265,7 +266,7 @@ def lines(self:Group, pred):
         f, real, control = self._call(name)
         sets = spaces[metrics[name].space], real, control
         try: value = f(*sets)
-        except Refused as e: yield dict(metric=name, note=str(e)); continue
+        except NotApplicable as e: yield dict(metric=name, note=str(e)); continue
         draws = self._draws(f, sets, value)
         error = value.error if isinstance(value, WithError) else np.std(draws, ddof=1) if draws is not None else np.nan
         yield self.line(name, value, value-1.96*error, value+1.96*error) | dict(draws=draws)
@@ -275,7 +276,7 @@ def _draws(self:Group, f, sets, value):
     "Values on halves, for an interval; `None` if none is wanted, or the value has its own"
     if isinstance(value, WithError) or not self.halves: return None
     try: return on_halves(f, sets, self.halves, self.seed)
-    except Refused: return None # halves are too small for it
+    except NotApplicable: return None # halves are too small for it
 
 # %% ../nbs/07_board.ipynb #1ea6d8b1
 def trivial(name) -> bool:
@@ -398,7 +399,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
     "Every metric for every prediction, for the control cells and for the ceiling"
     label, types, X = real.obs[condition_key].astype(str).to_numpy(), _types(real, cell_type_key), dense(real)
     ctrl, targets = label==control, sorted(set(label)-{control})
-    if not targets or not ctrl.any(): raise InputError(f'The real cells must hold perturbed cells and controls; obs[{condition_key!r}] holds {listed(sorted(set(label)))}.')
+    if not targets or not ctrl.any(): raise InputError(f'The real cells must hold perturbed cells and controls; obs[{condition_key!r}] holds {shorten(sorted(set(label)))}.')
     for k,p in predictions.items():
         if list(p.var_names)!=list(real.var_names): raise InputError(f'{k}: predictions and real cells must have the same genes in the same order.')
     if said := drawn_of(real.obs[condition_key], max_cells): warnings.warn(said, Note, stacklevel=2)
@@ -428,7 +429,7 @@ def board_table(board:pd.DataFrame,   # From `scoreboard`
     "The board for one cell type, as people read it"
     several = board.condition.nunique()>1
     if several and condition is None: cell_type, condition = 'mean', 'mean'
-    b = board[(board.cell_type==must_have(cell_type, list(dict.fromkeys(board.cell_type)), 'cell type')) & ((board.condition==condition) if several else True)]
+    b = board[(board.cell_type==check_choice(cell_type, list(dict.fromkeys(board.cell_type)), 'cell type')) & ((board.condition==condition) if several else True)]
     return metric_table(b, column)
 
 # %% ../nbs/07_board.ipynb #6f585c38
@@ -490,7 +491,7 @@ def condition_table(board:pd.DataFrame,                     # From `scoreboard`,
     return table.rename_axis(columns=None)
 
 # %% ../nbs/07_board.ipynb #a692531f
-def few_cells(path,          # An `.h5ad`
+def read_subsample(path,          # An `.h5ad`
               by,            # Columns of `obs`; those that are not there do not count
               n:int,         # Most cells of each combination
               layer=None, seed=0) -> ad.AnnData:
@@ -523,6 +524,12 @@ def to_log1p_1e4(X,                 # Cells × genes, as found
     if abs(total/1e4-1)<.001: return X, kind+also, True
     return (X.expm1()*(1e4/total)).log1p(), f'{kind} to {total:.0f}, brought to 1e4{also}', True
 
+def _counts_say_1e4(adata, X) -> bool:
+    "Do counts and library sizes that came along (as with pertnb's own cells) say that `X` is log1p(1e4)?"
+    if 'counts' not in adata.layers or 'library_size' not in adata.obs: return False
+    want = log_normalise(sp.csr_array(adata.layers['counts']), adata.obs['library_size'].to_numpy())
+    return X.shape==want.shape and bool(np.isclose(X.sum(), want.sum(), rtol=1e-3))
+
 def relative_scale(pred, real, # log-normalised, cells × genes, sparse
                    n=50) -> float:
     "How many times as high predicted cells are as real ones, judged by the real cells' `n` most expressed genes"
@@ -531,7 +538,7 @@ def relative_scale(pred, real, # log-normalised, cells × genes, sparse
     return float(np.median(p[top]/np.maximum(r[top], 1e-9)))
 
 # %% ../nbs/07_board.ipynb #e54b5d6e
-def cells_of(adata,                   # AnnData, or path of an `.h5ad`
+def load_for_scoring(adata,                   # AnnData, or path of an `.h5ad`
              condition_key:str,       # Column of `obs` with the condition
              cell_type_key:str=None,  # Column of `obs` with the cell type, if any
              layer:str=None, size_key:str=None, what:str='cells',
@@ -539,15 +546,16 @@ def cells_of(adata,                   # AnnData, or path of an `.h5ad`
              clip_negative:bool=False):
     "Anybody's cells, checked: an AnnData of log1p(1e4) expression, what kind of values there were, and whether their scale is known"
     if isinstance(adata, ad.AnnData): pass
-    elif max_cells: adata = few_cells(adata, (condition_key, by), max_cells, layer, seed)
+    elif max_cells: adata = read_subsample(adata, (condition_key, by), max_cells, layer, seed)
     else: adata = read_h5ad(adata)
     if 0 in adata.shape: raise InputError(f'The {what} are empty: {adata.n_obs} cells × {adata.n_vars} genes.')
     obs, genes, X, _ = open_in_memory(adata, layer)
     genes = _unique(genes, 'gene')
-    for k in filter(None, (condition_key, cell_type_key, size_key)): must_have(k, obs.columns, f'obs column of the {what}')
+    for k in filter(None, (condition_key, cell_type_key, size_key)): check_choice(k, obs.columns, f'obs column of the {what}')
     X, kind, known = to_log1p_1e4(X, obs, size_key, f'{"X" if layer is None else layer} of the {what}', clip_negative)
+    known = known or layer is None and _counts_say_1e4(adata, X)
     res = ad.AnnData(X, obs.copy(), pd.DataFrame(index=genes.astype(object)))
-    if 'PCs' in adata.varm and 'PC_mean' in adata.var and adata.n_vars==len(genes): put_pcs(res, (adata.var['PC_mean'].to_numpy(), adata.varm['PCs']))
+    if 'PCs' in adata.varm and 'PC_mean' in adata.var and adata.n_vars==len(genes): attach_pca(res, (adata.var['PC_mean'].to_numpy(), adata.varm['PCs']))
     return res, kind, known
 
 def shared_genes(pred, real, common_genes=False):
@@ -555,14 +563,14 @@ def shared_genes(pred, real, common_genes=False):
     have = set(pred.var_names)
     common = [o for o in real.var_names if o in have]
     if len(common)==real.n_vars: return common
-    if not common: raise InputError(f'Predictions and real cells have no gene name in common: {listed(pred.var_names, 3)} against {listed(real.var_names, 3)}.')
+    if not common: raise InputError(f'Predictions and real cells have no gene name in common: {shorten(pred.var_names, 3)} against {shorten(real.var_names, 3)}.')
     gone = [o for o in real.var_names if o not in have]
-    if not common_genes: raise InputError(f'{len(gone)} of {real.n_vars} genes are missing from the predictions: {listed(gone)}. To score on the {len(common)} genes that both have: common_genes (--common-genes).')
+    if not common_genes: raise InputError(f'{len(gone)} of {real.n_vars} genes are missing from the predictions: {shorten(gone)}. To score on the {len(common)} genes that both have: common_genes (--common-genes).')
     return common
 
 def refuse_other_scale(pred, real):
     "`InputError` if the predicted cells are plainly on another scale than the real ones"
-    if not .5 <= (k := relative_scale(pred.X, real.X)) <= 2:
+    if not 1/3 <= (k := relative_scale(pred.X, real.X)) <= 3:
         raise InputError(f'The real cells\' most expressed genes are {k:.2g} times as high in the predictions: the two are on different scales, and which one cannot be told, since the cells of one do not '
                          f'sum to the same. Give counts, or normalise both before genes are dropped: sc.pp.normalize_total(adata, target_sum=1e4); sc.pp.log1p(adata).')
 
@@ -572,7 +580,7 @@ def not_applicable(refused:dict # Name of a baseline → why it does not apply, 
     "The rules that do not apply, with the reasons, in a sentence; '' if all do"
     by = {}
     for name,why in refused.items(): by.setdefault(why, []).append(name)
-    return f'Not applicable here: {"; ".join(f"{listed(v)} ({k})" for k,v in by.items())}.' if by else ''
+    return f'Not applicable here: {"; ".join(f"{shorten(v)} ({k})" for k,v in by.items())}.' if by else ''
 
 # %% ../nbs/07_board.ipynb #af4568bf
 def score(pred,                     # Predicted cells: AnnData or path; counts or log1p-normalised, from any package
@@ -595,16 +603,16 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
     "Score anybody's predicted cells against real ones"
     if condition_key is None: raise InputError('Say which obs column holds the condition (condition_key).')
     if max_cells is not None and max_cells<min_cells: raise InputError(f'max_cells must be {min_cells} (min_cells) at least, not {max_cells}.')
-    real, kind, known = cells_of(real, condition_key, cell_type_key, layer, size_key, 'real cells', max_cells, seed=seed)
-    pred, pred_kind, pred_known = cells_of(pred, condition_key, None, layer, size_key, 'predicted cells', max_cells, by, seed, clip_negative)
+    real, kind, known = load_for_scoring(real, condition_key, cell_type_key, layer, size_key, 'real cells', max_cells, seed=seed)
+    pred, pred_kind, pred_known = load_for_scoring(pred, condition_key, None, layer, size_key, 'predicted cells', max_cells, by, seed, clip_negative)
     genes, n_real = shared_genes(pred, real, common_genes), real.n_vars
     if len(genes)<n_real: real = real[:,genes].copy(); real.varm.clear()
     labels = lambda a: sorted(set(a.obs[condition_key]))
     conditions = Conditions(real.obs[condition_key].astype(str), control, separator)
     for a in (real, pred): a.obs[condition_key] = [conditions.label(o) for o in a.obs[condition_key].astype(str)]
-    must_have(control, labels(real), 'control label among the real cells')
+    check_choice(control, labels(real), 'control label among the real cells')
     pred = pred[(pred.obs[condition_key]!=control).to_numpy(), genes].copy()
-    for o in labels(pred): must_have(o, labels(real), 'condition among the real cells')
+    for o in labels(pred): check_choice(o, labels(real), 'condition among the real cells')
     if not len(pred): raise InputError(f'The predictions hold only {control!r} cells.')
     if not (known and pred_known): refuse_other_scale(pred, real[real.obs[condition_key].isin(labels(pred)).to_numpy()])
     several = by in pred.obs and pred.obs[by].notna().all()
@@ -612,8 +620,8 @@ def score(pred,                     # Predicted cells: AnnData or path; counts o
     preds = {title(k): pred[(pred.obs[by]==k).to_numpy()] for k in sorted(pred.obs[by].unique())} if several else {'prediction': pred}
     refused = {}
     if train is not None:
-        train = PertData(cells_of(train, condition_key, cell_type_key, layer, size_key, 'training cells')[0], condition_key, control, cell_type_key, separator=separator).to_genes(real.var_names)
-        put_pcs(real, fit_pcs(train.to_adata()))
+        train = PertData(load_for_scoring(train, condition_key, cell_type_key, layer, size_key, 'training cells')[0], condition_key, control, cell_type_key, separator=separator).to_genes(real.var_names)
+        attach_pca(real, fit_pcs(train.to_adata()))
         ctrl = PertData(real[(real.obs[condition_key]==control).to_numpy()].copy(), condition_key, control, cell_type_key, min_cells=0)
         found = [baseline_cells(ctrl, t, train, refused=refused) for t in labels(pred)]
         preds |= {k: ad.concat([o[k] for o in found if k in o], index_unique='-') for k in dict.fromkeys(k for o in found for k in o)}

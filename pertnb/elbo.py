@@ -33,8 +33,8 @@ def kl(mu, logvar # Both (B, d)
 
 # %% ../nbs/03_elbo.ipynb #38acddfd
 def elbo(log_px,             # log p(x|z,c) of each cell, (B,)
-         kl,                 # Price per latent dimension, (B, d)
-         beta:float=1.,      # Weight of the price
+         kl,                 # KL per latent dimension, (B, d)
+         beta:float=1.,      # KL weight
          free_bits:float=0.  # Nats per dimension that cost nothing
         ):                   # Scalar: mean over the batch, in nats per cell
     "@eq-elbo with one sample of z"
@@ -57,8 +57,8 @@ def iwae_bound(model:CVAE,
 # %% ../nbs/03_elbo.ipynb #bf54d54f
 def anneal(step:int,      # t, from 0
            total:int,     # T, all steps of the training
-           warmup:float,  # w, the fraction of steps over which the price rises; 0 for none
-           beta:float=1.  # The full price
+           warmup:float,  # w, the fraction of steps over which the KL weight rises; 0 for none
+           beta:float=1.  # Its final value
           ) -> float:
     "@eq-anneal: KL weight at a step"
     return beta*min(1., step/(warmup*total)) if warmup else beta

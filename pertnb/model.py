@@ -59,7 +59,7 @@ class _NBLogProb(torch.autograd.Function):
         return d_log_mean, d_log_alpha*theta32, None, None, None       # ∂/∂α = θ ∂/∂log α
 
 # %% ../nbs/02_model.ipynb #2af67c3f
-NOT_FINITE = "the model's weights are of no use, or these cells are far from those it learned from"
+NOT_FINITE = "the model's weights are invalid, or these cells are far from those it learned from"
 
 def sample_counts(am,    # αμ, (B, G)
                   theta, # θ, (G,) or (B, G)
@@ -142,7 +142,7 @@ class CVAE(nn.Module):
                  n_layers:int=1,         # Hidden layers in each network
                  dropout:float=0.):      # Dropout in both networks
         super().__init__()
-        must_have(likelihood, ('nb','gaussian'), 'likelihood')
+        check_choice(likelihood, ('nb','gaussian'), 'likelihood')
         self.genes, self.conditions, self.likelihood = list(genes), conditions, likelihood
         self.keys, self.size_genes, self.target_sum = {}, None, None # of the training cells: see `learn_basis`
         self.sizes = dict(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
@@ -169,7 +169,7 @@ class CVAE(nn.Module):
 # %% ../nbs/02_model.ipynb #f99e6ed6
 @patch
 @torch.no_grad()
-def start_at(self:CVAE,
+def init_output_bias(self:CVAE,
              train:PertData # Training cells, with the model's genes
             ) -> CVAE:
     "Set the decoder's output bias to the training cells' mean expression"
@@ -190,7 +190,7 @@ def learn_basis(self:CVAE, train:PertData) -> CVAE:
 # %% ../nbs/02_model.ipynb #cc023a2c
 def check_likelihood(likelihood:str, data:PertData):
     "`InputError` if there is no such likelihood, or if these values cannot have it"
-    must_have(likelihood, ('nb','gaussian'), 'likelihood')
+    check_choice(likelihood, ('nb','gaussian'), 'likelihood')
     if likelihood=='nb' and data.kind!='counts':
         raise InputError(f'The negative binomial needs counts, and these values are log-normalised (not integers). {other_layers(data.keys["layer"], data.layers)} Or use the gaussian likelihood (--likelihood gaussian).')
 
@@ -204,7 +204,7 @@ def align(self:CVAE,
     new = (data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum) if self.keys else data).to_genes(self.genes)
     new.conditions, spelling = self.conditions, {o: self.conditions.label(o) for o in sorted(set(new.condition))}
     if any(k!=o for k,o in spelling.items()):
-        new.condition = pd.Series(new.condition).map(spelling).to_numpy(str)
+        new.condition = pd.Series(new.condition).map(spelling).to_numpy(object)
         new.condition_code = np.unique(new.condition, return_inverse=True)[1]
     for o in spelling: self.conditions([o])
     return new

@@ -97,7 +97,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
     study().write_h5ad(tmp_path/'my.h5ad')
     out = tmp_path/'out'
-    def call(*more): return subprocess.run([Path(sys.executable).parent/'pertnb', 'run', str(tmp_path/'my.h5ad'), *keys, *quick, '--out', str(out), *more],
+    def call(*more): return subprocess.run([Path(sys.executable).parent/'pertnb', 'run', str(tmp_path/'my.h5ad'), *keys, *quick, '--size-key', 'total_counts', '--out', str(out), *more],
                                            capture_output=True, text=True)
     first = call()
     assert first.returncode == 0, first.stderr
@@ -207,7 +207,7 @@ def test_completion():
 
 def test_progress_in_a_terminal_and_none_in_a_pipe(tmp_path):
     import os, pty, re, termios
-    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', str(tmp_path/'cells.h5ad'), *keys, *quick, '--out']
+    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', str(tmp_path/'cells.h5ad'), *keys, *quick, '--size-key', 'total_counts', '--out']
     study().write_h5ad(tmp_path/'cells.h5ad')
     piped = subprocess.run([*command, str(tmp_path/'a')], capture_output=True, text=True)
     assert piped.returncode==0 and piped.stderr=='' and '\r' not in piped.stdout

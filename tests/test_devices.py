@@ -15,8 +15,8 @@ from pertnb import training
 folder, devices, backed = sys.argv[1], int(sys.argv[2]), sys.argv[3]=='disk'
 fabric = Fabric(accelerator='cpu', devices=devices, strategy='ddp' if devices>1 else 'auto'); fabric.launch()
 wrote = []
-keep = training.write_aside
-training.write_aside = lambda *args: (wrote.append(1), keep(*args))
+keep = training.atomic_write
+training.atomic_write = lambda *args: (wrote.append(1), keep(*args))
 train = PertData(folder+'/cells.h5ad', **studies['demo'][1], backed=backed).to_genes(json.load(open(folder+'/genes.json')))
 model, history = training.fit(train, epochs=3, batch_size=64, val_frac=.1, block=16, progress=False, fabric=fabric, checkpoint=folder+'/kept', every=0)
 res = dict(rank=fabric.global_rank, wrote=len(wrote), history=history.to_dict('list'), weights=[float(o.double().norm()) for o in model.parameters()])

@@ -7,7 +7,7 @@ import torch
 from click.testing import CliRunner
 from pertnb.cli import main
 from pertnb.data import *
-from pertnb.board import few_cells, score
+from pertnb.board import read_subsample, score
 from pertnb.generation import generate
 from pertnb.training import fit
 
@@ -45,16 +45,16 @@ def test_log_values_and_backed_views(study):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         view = ad.read_h5ad(d/'cells.h5ad', backed='r')[::3, 100:200]
-        assert (PertData(view, **keys).loaded().values!=PertData(a, **keys)[::3].to_genes(a.var_names[100:200]).values).nnz==0
-    assert (PertData(d/'dense.h5ad', **keys, layer='counts', backed=True).loaded().values!=PertData(a, **keys).values).nnz==0
+        assert (PertData(view, **keys).to_memory().values!=PertData(a, **keys)[::3].to_genes(a.var_names[100:200]).values).nnz==0
+    assert (PertData(d/'dense.h5ad', **keys, layer='counts', backed=True).to_memory().values!=PertData(a, **keys).values).nnz==0
 
 def test_mixed_index_types(study):
     "More than 2^31 values need 64-bit row ends, beside 32-bit columns"
     d, a = study
     X = a.X.copy(); X.indptr = X.indptr.astype(np.int64); b = ad.AnnData(X, a.obs, a.var); b.write_h5ad(d/'long.h5ad')
-    for o in (PertData(b, **keys), PertData(d/'long.h5ad', **keys), PertData(d/'long.h5ad', **keys, backed=True).loaded()): assert (o.values!=PertData(a, **keys).values).nnz==0
+    for o in (PertData(b, **keys), PertData(d/'long.h5ad', **keys), PertData(d/'long.h5ad', **keys, backed=True).to_memory()): assert (o.values!=PertData(a, **keys).values).nnz==0
 
-@pytest.mark.parametrize('file, why', [('by_gene.h5ad', 'tocsr'), ('cut.h5ad', 'not a whole one'), ('none.h5ad', 'no file')])
+@pytest.mark.parametrize('file, why', [('by_gene.h5ad', 'tocsr'), ('cut.h5ad', 'cut short'), ('none.h5ad', 'no file')])
 def test_refused(study, file, why):
     with pytest.raises(InputError, match=why) as e: PertData(study[0]/file, **keys, backed=True)
     print(e.value)
@@ -64,7 +64,7 @@ def test_bad_values_on_disk(study):
     for value, why in ((np.nan, 'NaN'), (-1, 'negative'), (.5, 'fractions')):
         b = a.copy(); b.X = np.minimum(b.X.toarray(), 9).astype(np.float32); b.X[0,0] = 40; b.X[-1,-1] = value
         b.write_h5ad(d/'bad.h5ad')
-        with pytest.raises(InputError, match=why): survey(open_on_disk(d/'bad.h5ad')[2], size=500)
+        with pytest.raises(InputError, match=why): scan_backed(open_on_disk(d/'bad.h5ad')[2], size=500)
 
 def test_run_and_score(study, tmp_path):
     "`pertnb run --backed` makes what `pertnb run` makes; `score` may read a sample"
@@ -80,5 +80,5 @@ def test_run_and_score(study, tmp_path):
     assert said[0].obs.equals(said[1].obs) and (said[0].X!=said[1].X).nnz==0 and (said[0].obs.condition=='IFNB').sum()==20
     board = score(out/'predictions.h5ad', out/'real.h5ad', 'condition', max_cells=15)
     assert set(board.prediction)>={'mode A · prior','mode B · counterfactual','mode C · count transfer'} and ' 30 real cells' in board.attrs['said'], board.attrs['said']
-    sample = few_cells(out/'predictions.h5ad', ('condition','mode'), 7)
+    sample = read_subsample(out/'predictions.h5ad', ('condition','mode'), 7)
     assert sample.obs.groupby(['condition','mode'], observed=True).size().eq(7).all() and sample.n_obs==21+7

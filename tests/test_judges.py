@@ -5,7 +5,7 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from pertnb.board import cells_of, fit_pcs, score
+from pertnb.board import load_for_scoring, fit_pcs, score
 from pertnb.data import demo
 from pertnb.speedrun import speedrun
 
@@ -40,7 +40,7 @@ def test_cell_eval_takes_our_predictions_as_they_are_and_agrees(judges, tmp_path
 
 def test_cell_eval_agrees_on_several_perturbations(judges, tmp_path):
     a = demo(1500); del a.varm['true_mean'], a.uns['demo']
-    x, _ = cells_of(a, 'condition', size_key='total_counts')
+    x, *_ = load_for_scoring(a, 'condition', size_key='total_counts')
     x.obs['condition'] = x.obs.condition.astype(str).str.replace('IFNB+drugA', 'both', regex=False).astype('category')
     real, pred = x[::2].copy(), x[1::2].copy()
     pred = ad.concat([pred[pred.obs.condition!='control'], real[real.obs.condition=='control']])

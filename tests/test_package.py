@@ -7,6 +7,8 @@ from fastcore.xtras import Config
 from packaging.requirements import Requirement
 
 root = Path(__file__).parents[1]
+sys.path.insert(0, str(root/'tools'))
+from execute import code_of
 notebooks = sorted((root/'nbs').glob('[0-9]*.ipynb'))
 layer = {o.stem.split('_', 1)[1]: int(o.stem.split('_', 1)[0]) for o in notebooks if 'default_exp' in o.read_text()} # the others are pages only
 
@@ -60,7 +62,7 @@ def test_nbdev_does_not_make_the_readme():
     cfg = Config(root, 'settings.ini')
     assert not (root/cfg['nbs_path']/cfg['readme_nb']).exists()
 
-@pytest.mark.parametrize('path', notebooks, ids=lambda o: o.stem)
+@pytest.mark.parametrize('path', notebooks+sorted((root/'nbs'/'evidence').glob('*.ipynb')), ids=lambda o: o.stem)
 def test_page_opens_and_closes_and_each_equation_has_its_code(path):
     from execnb.nbio import read_nb
     cells = [c for c in read_nb(path).cells if not c.source.startswith('#| default_exp')]
@@ -78,5 +80,6 @@ def test_notebooks_are_executed_and_clean():
         bare = [c.source for c in code if any('image/png' in out.get('data', {}) for out in c.outputs) and not (c.get('directives_') or {}).get('fig-cap:') and 'fig-cap' not in c.source]
         assert not bare, f'{o.name}: a picture without a caption'
         assert outputs, f'{o.name} was committed without outputs'
+        assert read_nb(o).metadata.get('executed')==code_of(o), f'{o.name}: its code has changed since it ran; python tools/execute.py {o.relative_to(root)}'
         assert not [out for out in outputs if out.output_type=='error'], o.name
         assert o.stat().st_size < 400_000, f'{o.name} is heavy'

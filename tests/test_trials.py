@@ -17,7 +17,8 @@ from pertnb.figure import scoreboard_plot, three_panel
 from pertnb.generation import generate
 from pertnb.protocols import folds
 from pertnb.report import verdict
-from pertnb.speedrun import choose_target, speedrun
+from pertnb.speedrun import speedrun
+from pertnb.task import choose_target
 from pertnb.template import inspect_study
 from pertnb.training import fit
 
@@ -295,7 +296,7 @@ def test_few_cells_want_a_larger_share(tmp_path):
 # ---- files that are written
 def test_two_runs_into_one_folder(tmp_path):
     "Before: both reported success, and one was lost"
-    code = 'import sys, time\nfrom pertnb.training import whole_folder\nwith whole_folder(sys.argv[1]) as f: print("in", flush=True); sys.stdin.readline(); (f/"config.json").touch()'
+    code = 'import sys, time\nfrom pertnb.training import atomic_dir\nwith atomic_dir(sys.argv[1]) as f: print("in", flush=True); sys.stdin.readline(); (f/"config.json").touch()'
     first = subprocess.Popen([sys.executable, '-c', code, tmp_path/'o'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline()=='in\n'
     second = cli('run', 'demo', '--out', tmp_path/'o')
