@@ -398,6 +398,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of predicted cells, lo
               ) -> pd.DataFrame:       # Columns as in `columns`; `cells`: real perturbed cells; `gain`: better than the best trivial answer, `rival`, by so much
     "Every metric for every prediction, for the control cells and for the ceiling"
     label, types, X = real.obs[condition_key].astype(str).to_numpy(), _types(real, cell_type_key), dense(real)
+    refuse_reserved(condition_key, cell_type_key, label, () if types is None else types)
     ctrl, targets = label==control, sorted(set(label)-{control})
     if not targets or not ctrl.any(): raise InputError(f'The real cells must hold perturbed cells and controls; obs[{condition_key!r}] holds {shorten(sorted(set(label)))}.')
     for k,p in predictions.items():

@@ -7,8 +7,8 @@ __all__ = ['total_words', 'Batch', 'KANG18_URL', 'usual_target', 'studies', 'Inp
            'check_choice', 'import_extra', 'same_sum', 'target_sum', 'fractions_of', 'value_kind', 'is_zarr',
            'refuse_other_formats', 'existing_path', 'read_h5ad', 'write_h5ad', 'OnDisk', 'in_memory', 'layer_names',
            'open_on_disk', 'scan_backed', 'split_label', 'control_parts', 'Conditions', 'log_normalise',
-           'open_in_memory', 'other_layers', 'guess_size_key', 'PertData', 'dense', 'sparse_counts', 'choose_genes',
-           'split_cells', 'split_cell_type', 'demo', 'demo_true_shift', 'kang18', 'example']
+           'open_in_memory', 'refuse_reserved', 'other_layers', 'guess_size_key', 'PertData', 'dense', 'sparse_counts',
+           'choose_genes', 'split_cells', 'split_cell_type', 'demo', 'demo_true_shift', 'kang18', 'example']
 
 # %% ../nbs/00_data.ipynb #f18b3192
 import io, os, warnings
@@ -364,6 +364,15 @@ def open_in_memory(adata, layer=None) -> tuple:
     if X is None: raise InputError(f'X is empty; name a layer (layer, --layer): {shorten(layers)}.')
     return adata.obs, adata.var_names, X, layers
 
+# %% ../nbs/00_data.ipynb #649eb06d
+def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=()):
+    "`InputError` for names that boards and predicted cells use themselves, which would be taken for one another"
+    for k in (condition_key, cell_type_key):
+        if k in ('mode','source','library_size'): raise InputError(f'obs[{k!r}] has a name that predicted cells use for something else (mode, source, library_size): rename the column.')
+    if condition_key is not None and condition_key==cell_type_key: raise InputError(f'obs[{condition_key!r}] cannot be condition and cell type at once.')
+    if taken := sorted({'all','mean'} & set(types)): raise InputError(f'The cell type {taken[0]!r} has the name of a row of the scoreboard (all, mean): rename it.')
+    if 'mean' in set(labels): raise InputError("The condition 'mean' has the name of a row of the scoreboard: rename it.")
+
 # %% ../nbs/00_data.ipynb #943f8d24
 def _checked_values(X, layer, layers):
     "Values of a known kind: sparse or on disk, kind, each cell's sum, and what log-normalised cells summed to"
@@ -420,11 +429,13 @@ class PertData:
                  min_cells:int=10):       # Fewest cells a condition may have; 0 for cells to predict from, which may all be control
         obs, genes, X, self.layers = open_on_disk(adata, layer) if backed or getattr(adata, 'isbacked', False) else open_in_memory(adata, layer)
         if 0 in X.shape: raise InputError(f'The data are empty: {X.shape[0]} cells × {X.shape[1]} genes.')
+        control = str(control)
         self.keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key, layer=layer, size_key=size_key, separator=separator)
         self.genes, self.cells = _unique(genes, 'gene'), _unique(obs.index, 'cell')
         self.condition = _labels(obs, condition_key, 'condition')
         self.cell_type = None if cell_type_key is None else _labels(obs, cell_type_key, 'cell type')
         self.type_code = np.zeros(len(self.cells), int) if self.cell_type is None else np.unique(self.cell_type, return_inverse=True)[1]
+        refuse_reserved(condition_key, cell_type_key, self.condition, () if self.cell_type is None else self.cell_type)
         check_choice(control, sorted(set(self.condition)), 'control label')
         self.conditions = Conditions(self.condition, control, separator)
         self.condition = pd.Series(self.condition).replace(self.conditions.merged).to_numpy(object)

@@ -44,7 +44,9 @@ def folds(cells:PertData,
         arms = [dict(target=o, holdout=o) for o in held]
     else: arms = [dict(target=target, holdout=holdout)]
     plain = lambda arm: ''.join(c if c.isalnum() or c in '+-' else '_' for c in arm['holdout'] or 'cells')
-    name = lambda arm, s: plain(arm) + (f'-seed{s}' if seeds>1 else '')
+    taken = [plain(a) for a in arms] # of labels that differ in a stroke only, the later ones are numbered
+    taken = [f'{o}-{n}' if (n := taken[:i].count(o)+1)>1 else o for i,o in enumerate(taken)]
+    name = lambda arm, s: taken[arms.index(arm)] + (f'-seed{s}' if seeds>1 else '')
     return {name(arm, s): dict(arm, seed=s) for arm in arms for s in range(seed, seed+seeds)}
 
 # %% ../nbs/12_protocols.ipynb #ad0328da

@@ -97,8 +97,8 @@ def split(cls:Task,
           seed:int=0
          ) -> Task:
     "A held-out question about a study; `InputError` if it cannot be asked"
-    asked = [target] if target is None or isinstance(target, str) else list(target)
-    targets = tuple(choose_target(data, o, holdout) for o in asked)
+    asked = list(target) if isinstance(target, (list, tuple, set)) else [target if target is None else str(target)]
+    targets = tuple(choose_target(data, o, holdout) for o in dict.fromkeys(asked))
     if holdout is not None and data.conditions.label(holdout) in targets and holdout not in set(data.types): holdout = data.conditions.label(holdout)
     test = np.any([choose_test(data, o, holdout, seed, test_frac) for o in targets], 0)
     train = data[~test].to_genes(choose_genes(data[~test], n_genes))

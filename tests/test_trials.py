@@ -293,6 +293,32 @@ def test_few_cells_want_a_larger_share(tmp_path):
     first = cli(*args); assert first.exit_code==1 and 'Only 6 cells' in first.output and '--test-frac' in first.output
     assert cli(*args, '--test-frac', .4).exit_code==0
 
+def test_the_history_is_the_mean_of_an_epoch(monkeypatch):
+    "Before: the last batch's reconstruction and KL"
+    from pertnb import training
+    seen, elbo = [], training.elbo
+    def record(log_px, kl, *args): seen.append((log_px.mean().item(), kl.sum(1).mean().item())); return elbo(log_px, kl, *args)
+    monkeypatch.setattr(training, 'elbo', record)
+    d = PertData(study(), **keys)
+    history = fit(d.to_genes(choose_genes(d, 50)), epochs=2, progress=False)[1]
+    half = len(seen)//2
+    np.testing.assert_allclose(history[['reconstruction','kl']], [np.mean(seen[:half], 0), np.mean(seen[half:], 0)], rtol=1e-5)
+    assert abs(history.reconstruction[1]-seen[half-1][0])>1e-3
+
+reserved = {'column named mode': (lambda a: a.obs.assign(mode=a.obs.condition), dict(condition_key='mode'), 'rename the column'), 'one column twice': (lambda a: a.obs, dict(condition_key='condition', cell_type_key='condition'), 'at once'),
+            'cell type named all': (lambda a: a.obs.assign(ct=a.obs.cell_type.astype(str).replace('B', 'all')), dict(condition_key='condition', cell_type_key='ct'), 'rename it'),
+            'condition named mean': (lambda a: a.obs.assign(given=a.obs.condition.astype(str).replace('drugA', 'mean')), dict(condition_key='given'), 'rename it')}
+
+@pytest.mark.parametrize('what', reserved)
+def test_names_that_would_be_confused(what):
+    "Before: a board in which two things had one name, or predictions without a mode"
+    obs, args, word = reserved[what]; a = study(); a.obs = obs(a)
+    with pytest.raises(InputError, match=word): speedrun(a, target='IFNB', **args, **quick)
+
+def test_labels_as_numbers():
+    a = study(); a.obs['dose'] = a.obs.condition.astype(str).map({'control': 0, 'IFNB': 1, 'drugA': 2, 'drugB': 3, 'IFNB+drugA': 4})
+    assert speedrun(a, condition_key='dose', control=0, target=1, **quick).settings['target']=='1'
+
 # ---- files that are written
 def test_two_runs_into_one_folder(tmp_path):
     "Before: both reported success, and one was lost"
