@@ -131,7 +131,7 @@ def predict_and_score(settings, # The arguments of `speedrun`
     plt.close(fig) # the `Run` shows it
     both = attach_coordinates(attach_pca(ad.concat([*predictions.values(), controls_adata(task.controls)]), task.pcs))
     both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
-    notes = [*cells.notes, *filter(None, [drawn_of(observed.condition, 2000)])]
+    notes = [*cells.notes, *filter(None, [drawn_of(observed.condition)])]
     settings = settings | dict(keys, data=str(cells), source=str(o.data), question=str(task), notes=notes, not_applicable=task.not_applicable)
     return Run(settings, model, history, both, task.real, board, shifts, fig, diagnose(model, observed, o.seed))
 

@@ -8,6 +8,7 @@ __all__ = ['choose_target', 'is_condition', 'choose_test', 'check_test', 'source
 # %% ../nbs/08_task.ipynb #153a8dc2
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import anndata as ad
 import numpy as np
@@ -79,6 +80,31 @@ class Task:
         if len(self.targets)!=1: raise InputError(f'This task has {len(self.targets)} targets: {shorten(self.targets)}. Name one.')
         return self.targets[0]
 
+    @cached_property
+    def reference(self) -> PertData:
+        "Training cells in memory: all of them, or 20,000 where they are on disk"
+        return self.train[some_of(np.ones(len(self.train), bool), 20_000, self.seed)].to_memory() if self.train.on_disk else self.train
+
+    @cached_property
+    def pcs(self):
+        "Principal components of the training cells: mean (G,), axes (G, n)"
+        return fit_pcs(self.reference.to_adata())
+
+    @cached_property
+    def real(self) -> ad.AnnData:
+        "The observed cells for judges: log1p(1e4), with the training cells' components"
+        return attach_coordinates(attach_pca(self.observed.to_adata(), self.pcs))
+
+    @cached_property
+    def _trivial(self):
+        "The trivial answers as cells, and why others are missing"
+        refused, found = {}, []
+        for o in self.targets: found.append(baseline_cells(self.controls, o, self.reference, refused=refused))
+        return {k: ad.concat([o[k] for o in found if k in o], index_unique='-' if len(found)>1 else None) for k in dict.fromkeys(k for o in found for k in o)}, refused
+
+    baselines = property(lambda self: self._trivial[0], doc='The trivial answers: name → AnnData')
+    not_applicable = property(lambda self: self._trivial[1], doc='Trivial answers that do not apply → why')
+
     def __repr__(self):
         "What is predicted from what, in a sentence"
         split = 'held-out cells' if self.holdout is None else f'held-out condition {self.holdout}' if self.holdout in self.targets else f'held-out type {self.holdout}'
@@ -106,40 +132,13 @@ def split(cls:Task,
     perturbed = some_of(test & np.isin(data.condition, targets), max_cells, seed)
     return cls(train, *(data[o].to_genes(train.genes) for o in (control, np.union1d(control, perturbed))), targets, holdout, seed)
 
-# %% ../nbs/08_task.ipynb #2c881f5e
+# %% ../nbs/08_task.ipynb #84b6d7aa
 @patch
 def to_memory(self:Task) -> Task:
     "The same task with its test cells in memory"
     return replace(self, controls=self.controls.to_memory(), observed=self.observed.to_memory())
 
-@patch(as_prop=True)
-def reference(self:Task) -> PertData:
-    "Training cells in memory: all of them, or 20,000 where they are on disk"
-    if not self.train.on_disk: return self.train
-    if '_reference' not in vars(self): self._reference = self.train[some_of(np.ones(len(self.train), bool), 20_000, self.seed)].to_memory()
-    return self._reference
-
-# %% ../nbs/08_task.ipynb #46d0d2cd
-@patch(as_prop=True)
-def pcs(self:Task):
-    "Principal components of the training cells: mean (G,), axes (G, n)"
-    if '_pcs' not in vars(self): self._pcs = fit_pcs(self.reference.to_adata())
-    return self._pcs
-
-@patch(as_prop=True)
-def real(self:Task) -> ad.AnnData:
-    "The observed cells for judges: log1p(1e4), with the training cells' components"
-    if '_real' not in vars(self): self._real = attach_coordinates(attach_pca(self.observed.to_adata(), self.pcs))
-    return self._real
-
 # %% ../nbs/08_task.ipynb #deecd3ae
-@patch
-def baselines(self:Task) -> dict: # Name → AnnData
-    "The trivial answers, as cells; `task.not_applicable` says why others are missing"
-    self.not_applicable, found = {}, []
-    for o in self.targets: found.append(baseline_cells(self.controls, o, self.reference, refused=self.not_applicable))
-    return {k: ad.concat([o[k] for o in found if k in o], index_unique='-' if len(found)>1 else None) for k in dict.fromkeys(k for o in found for k in o)}
-
 @patch
 def score(self:Task,
           predictions:dict,      # Name → AnnData of predicted cells
@@ -149,5 +148,5 @@ def score(self:Task,
          ) -> pd.DataFrame:
     "The [scoreboard](07_board.ipynb) of predictions for this task"
     k = self.train.keys
-    trivial = self.baselines() if baselines else {}
+    trivial = self.baselines if baselines else {}
     return scoreboard(predictions|trivial, self.real, k['condition_key'], k['control'], k['cell_type_key'], seed=self.seed, progress=progress, **kw)

@@ -360,7 +360,9 @@ def only_writer(path):
 
 def _identity(path):
     "What tells one file or folder from another of the same name, and from itself after a change"
-    return (s := path.stat()) and (s.st_dev, s.st_ino, s.st_mtime_ns) if path.exists() else None
+    if not path.exists(): return None
+    s = path.stat()
+    return s.st_dev, s.st_ino, s.st_mtime_ns
 
 def _free_name(path, n=1): return _free_name(path, n+1) if (p := path.with_name(f'{path.name}-{n}')).exists() else p
 

@@ -16,7 +16,7 @@ retired = { # what it was: what it is
     'start_cells': 'source_controls', 'analogues': 'leave_group_out', 'Miss(': 'ConformalWidth(', 'deal(': 'random_halves(', 'deals': 'n_splits', 'survey(': 'scan_backed(', '.loaded()': '.to_memory()',
     'price of z': 'KL', 'full price': 'final KL weight', 'cells that judge': 'validation cells', 'cells for which you would like to know': 'cells whose response you want to predict',
     'find the forgeries': 'separate predicted from real cells', 'What pays': 'Unseen cell types: benchmark and ablation', 'owned to': 'leave it out', 'nothing is left behind': 'leave no files',
-    'Nothing to mend': 'needs no action', 'no word why': 'no error message', 'of no use': 'invalid', 'one to rely on': 'robust', 'control as it is': 'untouched control'}
+    'Nothing to mend': 'needs no action', 'no word why': 'no error message', 'of no use': 'invalid', 'one to rely on': 'robust', 'control as it is': 'untouched control', 'rivals': 'baseline predictions'}
 
 def text(path): return path.read_text() if path.suffix!='.ipynb' else '\n'.join(c.source for c in read_nb(path).cells)
 
