@@ -15,9 +15,9 @@ from pertnb.generation import generate
 from pertnb.training import fit
 
 was = dict(n_latent=20, beta=1.)
-variants = {'default': {}, 'd = 20, full KL weight': was, 'no alignment of z': dict(was, align=0.), 'every cell alike': dict(was, balance=0.),
+variants = {'default': {}, 'd = 20, full KL weight': was, 'no alignment of z': dict(was, latent_alignment=0.), 'every cell alike': dict(was, balance=0.),
             'd = 10': dict(was, n_latent=10), 'half the KL weight': dict(was, beta=.5)}
-ways = {'B': dict(mode='B'), 'C, model alone': dict(mode='C', lean=0.), 'C': dict(mode='C'), 'C, other types alone': dict(mode='C', lean=1.)}
+ways = {'B': dict(mode='B'), 'C, model alone': dict(mode='C', shrinkage=0.), 'C': dict(mode='C'), 'C, other types alone': dict(mode='C', shrinkage=1.)}
 
 def one(job):
     cell_type, variant, seed = job

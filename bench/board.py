@@ -7,6 +7,7 @@ Predicted against as many real cells, and a fifth as many controls, all drawn fr
 import argparse, resource, time
 import anndata as ad, numpy as np, pandas as pd, scipy.sparse as sp
 from pertnb.board import *
+from pertnb.tables import *
 
 def cells(n, genes, label, rng):
     X = sp.random(n, genes, .06, 'csr', dtype=np.float32, random_state=rng, data_rvs=lambda k: rng.exponential(1.5, k).astype(np.float32))

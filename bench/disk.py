@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 from folds import own_process, peak
+from pertnb.datasets import *
 from pertnb.data import *
 from pertnb.generation import generate
 from pertnb.training import fit

@@ -2,13 +2,15 @@
 import json, resource, subprocess
 from pathlib import Path
 import pandas as pd
+from pertnb.files import *
+from pertnb.datasets import *
 from pertnb.data import *
 from pertnb.metrics import metrics
 from pertnb.task import Task
 
 def kang_fold(held_out='cells', names=('r','J50','E')):
     "Training cells and control cells; and `score(P)`, a dict, for predicted cells. `held_out`: 'cells', a fifth of them, or a cell type"
-    task = Task.split(PertData(kang18(), **studies['kang18'][1]), 'IFNB', None if held_out=='cells' else held_out)
+    task = Task.split(PertData(kang18(), **known_datasets['kang18'][1]), 'IFNB', None if held_out=='cells' else held_out)
     train, controls, (mean, axes) = task.train, task.controls, task.pcs
     real = task.observed[~task.observed.is_control].x.toarray()
     project = lambda o: (o-mean)@axes

@@ -13,6 +13,7 @@ import pandas as pd
 import scipy.sparse as sp
 import anndata as ad
 from folds import own_process, peak
+from pertnb.datasets import *
 from pertnb.data import *
 from pertnb.generation import generate
 from pertnb.training import fit
@@ -26,7 +27,7 @@ def study(cells, genes, n=3000):
     obs = a.obs.assign(total_counts=a.obs.total_counts*len(shifts))
     rows = rng.integers(0, n, cells)
     obs = obs.iloc[rows].reset_index(drop=True); obs.index = obs.index.astype(str)
-    return PertData(ad.AnnData(X[rows], obs, pd.DataFrame(index=[f'g{i}' for i in range(genes)])), **studies['demo'][1])
+    return PertData(ad.AnnData(X[rows], obs, pd.DataFrame(index=[f'g{i}' for i in range(genes)])), **known_datasets['demo'][1])
 
 def one(cells, genes):
     train = study(cells, genes)

@@ -7,7 +7,8 @@ Held-out cells with both likelihoods, and two cell types held out in turn. One l
 import argparse, os, resource, time
 from pathlib import Path
 import numpy as np, pandas as pd
-from pertnb.board import board_table
+from pertnb.tables import board_table
+from pertnb.files import *
 from pertnb.data import *
 from pertnb.generation import *
 from pertnb.metrics import *

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 from pertnb.board import scoreboard
+from pertnb.datasets import *
 from pertnb.data import *
-from pertnb.elbo import *
-from pertnb.generation import generate
 from pertnb.model import *
+from pertnb.elbo import *
 from pertnb.training import *
+from pertnb.generation import generate
 
 def best(*fs, n=10, k=10):
     "Seconds of one call of each function, in turns: the least of n means of k"
@@ -30,7 +31,7 @@ def best(*fs, n=10, k=10):
 def stepper(train, likelihood, batch_size):
     "A function that does one training step, as `fit` does"
     torch.manual_seed(0)
-    model = CVAE(train.genes, train.conditions, likelihood); train = model.align(train); model.init_output_bias(train)
+    model = CVAE(train.genes, train.conditions, likelihood); train = model.prepare_data(train); model.init_output_bias(train)
     opt, rng, chance = torch.optim.AdamW(model.parameters(), 1e-3, (.9,.95), fused=True), np.random.default_rng(0), train.balanced()
     def batches():
         while True: yield from train.batches(batch_size, rng, chance)
@@ -38,7 +39,7 @@ def stepper(train, likelihood, batch_size):
     def step():
         b = next(it)
         log_px, price, mu = model(b)
-        loss = -elbo(log_px, price) + 5*misalignment(mu, b.t, b.k, b.c[:,0]>0)
+        loss = -elbo(log_px, price) + 5*misalignment(mu, b.cell_type_id, b.condition_id, b.c[:,0]>0)
         opt.zero_grad(); loss.backward(); opt.step()
     return model, step
 
@@ -80,7 +81,7 @@ def per_second(train, n=20_000):
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(); p.add_argument('--batches', default='128,256,512'); a = p.parse_args()
-    cells = PertData(kang18(), **studies['kang18'][1])
+    cells = PertData(kang18(), **known_datasets['kang18'][1])
     train = cells.to_genes(choose_genes(cells))
     logs = PertData(train.to_adata(), 'condition', cell_type_key='cell_type')
     steps, rows = zip(*(step_limits(train, logs, int(B)) for B in a.batches.split(',')))

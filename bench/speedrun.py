@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 from folds import kang_fold
-from pertnb.elbo import *
-from pertnb.generation import generate
 from pertnb.model import *
+from pertnb.elbo import *
 from pertnb.training import *
+from pertnb.generation import generate
 imports = time.time()-start
 
 R, E = .97, .35

@@ -7,10 +7,11 @@ prelude = '''
 import hashlib, json, os, random, resource, signal, sys, time, warnings
 import torch; torch.set_num_threads(1)
 import safetensors.torch
+from pertnb.datasets import *
 from pertnb.data import *
 from pertnb.training import *
 folder, path = sys.argv[1], sys.argv[1]+'/kept'
-study = PertData(demo(600), **studies['demo'][1]); cells = study.to_genes(choose_genes(study, 100))
+study = PertData(demo(600), **known_datasets['demo'][1]); cells = study.to_genes(choose_genes(study, 100))
 def train(**kw): return fit(cells, epochs=8, val_frac=.1, progress=False, **kw)[0]
 def digest(model): return hashlib.sha256(b''.join(o.numpy().tobytes() for o in model.state_dict().values())).hexdigest()
 pipes = {}
@@ -73,9 +74,11 @@ print(json.dumps(out))''')
 @pytest.mark.parametrize('cut', [0, 1, 7, 100, 5000, -1])
 def test_truncated(cut, tmp_path):
     "Half a file is never loaded"
-    from pertnb.data import InputError, PertData, choose_genes, demo, studies
+    from pertnb.core import InputError
+    from pertnb.data import PertData, choose_genes
+    from pertnb.datasets import demo, known_datasets
     from pertnb.training import fit
-    study = PertData(demo(300), **studies['demo'][1]); cells = study.to_genes(choose_genes(study, 50))
+    study = PertData(demo(300), **known_datasets['demo'][1]); cells = study.to_genes(choose_genes(study, 50))
     train = lambda **kw: fit(cells, epochs=1, progress=False, checkpoint=tmp_path/'kept', **kw)
     train(every=0)
     raw = (tmp_path/'kept').read_bytes(); (tmp_path/'kept').write_bytes(raw[:cut])

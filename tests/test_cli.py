@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 from click.testing import CliRunner
-from pertnb.data import demo
+from pertnb.datasets import demo
 from pertnb.cli import main
 
 keys = ['--condition-key', 'condition', '--cell-type-key', 'cell_type', '--target', 'IFNB']

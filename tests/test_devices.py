@@ -4,20 +4,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from pertnb.datasets import *
 from pertnb.data import *
 
 script = '''
 import json, os, sys, torch
 torch.set_num_threads(1)
 from lightning_fabric import Fabric
+from pertnb.datasets import *
 from pertnb.data import *
-from pertnb import training
+from pertnb import state, training
 folder, devices, backed = sys.argv[1], int(sys.argv[2]), sys.argv[3]=='disk'
 fabric = Fabric(accelerator='cpu', devices=devices, strategy='ddp' if devices>1 else 'auto'); fabric.launch()
 wrote = []
-keep = training.atomic_write
-training.atomic_write = lambda *args: (wrote.append(1), keep(*args))
-train = PertData(folder+'/cells.h5ad', **studies['demo'][1], backed=backed).to_genes(json.load(open(folder+'/genes.json')))
+keep = state.atomic_write
+state.atomic_write = lambda *args: (wrote.append(1), keep(*args))
+train = PertData(folder+'/cells.h5ad', **known_datasets['demo'][1], backed=backed).to_genes(json.load(open(folder+'/genes.json')))
 model, history = training.fit(train, epochs=3, batch_size=64, val_frac=.1, block=16, progress=False, fabric=fabric, checkpoint=folder+'/kept', every=0)
 res = dict(rank=fabric.global_rank, wrote=len(wrote), history=history.to_dict('list'), weights=[float(o.double().norm()) for o in model.parameters()])
 json.dump(res, open(f'{folder}/{devices}-{fabric.global_rank}.json', 'w'))
@@ -27,7 +29,7 @@ json.dump(res, open(f'{folder}/{devices}-{fabric.global_rank}.json', 'w'))
 def folder(tmp_path_factory):
     d, a = tmp_path_factory.mktemp('devices'), demo(600)
     a.write_h5ad(d/'cells.h5ad'); (d/'train.py').write_text(script)
-    json.dump(list(choose_genes(PertData(a, **studies['demo'][1]), 100)), open(d/'genes.json', 'w'))
+    json.dump(list(choose_genes(PertData(a, **known_datasets['demo'][1]), 100)), open(d/'genes.json', 'w'))
     return d
 
 def launched(d, devices, where='memory', by=()):
@@ -51,9 +53,9 @@ def test_two_processes_are_as_one(folder, where, by):
 @pytest.mark.parametrize('block', [1, 16])
 def test_each_cell_once(folder, block):
     "The parts of two processes, put together, are the batch; over an epoch each cell comes once"
-    data = PertData(folder/'cells.h5ad', **studies['demo'][1])
+    data = PertData(folder/'cells.h5ad', **known_datasets['demo'][1])
     n = len(data)//64*64
-    data = data[:n]; data.size = np.arange(n, dtype=np.float32)+1 # a number for each cell
+    data = data[:n]; data.library_size = np.arange(n, dtype=np.float32)+1 # a number for each cell
     whole, *parts = ([b.s[:,0].numpy() for b in data.batches(64, np.random.default_rng(0), part=p, block=block)] for p in ((0,1), (0,2), (1,2)))
     for w,a,b in zip(whole, *parts, strict=True): np.testing.assert_array_equal(w, np.stack([a, b], 1).ravel())
     assert len(np.unique(np.concatenate(whole)))==n

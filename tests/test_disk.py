@@ -6,12 +6,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 from pertnb.cli import main
+from pertnb.core import *
+from pertnb.files import *
+from pertnb.datasets import *
 from pertnb.data import *
-from pertnb.board import read_subsample, score
+from pertnb.files import read_subsample
+from pertnb.judge import score
 from pertnb.generation import generate
 from pertnb.training import fit
 
-keys = studies['demo'][1]
+keys = known_datasets['demo'][1]
 
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):

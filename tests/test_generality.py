@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from pertnb.data import PertData, dense
+from pertnb.data import PertData
+from pertnb.files import dense
 from pertnb.generation import generate, shift_interval
-from pertnb.training import fit, load_model, save_model
+from pertnb.training import fit
+from pertnb.saving import load_model, save_model
 
 
 def study(conditions, genes, types=None, each=20, seed=0):
@@ -43,7 +45,7 @@ def test_pair_without_types_adds_up():
     data = study(['control','a','b','c','a+c'], 400, each=60)
     model, _ = fit(data, epochs=3, progress=False)
     ctrl = data[data.is_control]
-    both = dense(generate(model, ctrl, 'a+b', 'C', lean=1., progress=False)).mean(0)-ctrl.x.toarray().mean(0)
+    both = dense(generate(model, ctrl, 'a+b', 'C', shrinkage=1., progress=False)).mean(0)-ctrl.x.toarray().mean(0)
     parts = sum(np.asarray(data[data.condition==o].x.mean(0)).ravel()-ctrl.x.toarray().mean(0) for o in 'ab')
     assert np.corrcoef(both, parts)[0,1]>.9
 

@@ -9,10 +9,15 @@ import scipy.sparse as sp
 import torch
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 from pertnb import metrics as M
-from pertnb.board import load_for_scoring, score, scoreboard
-from pertnb.data import Conditions, InputError, PertData, choose_genes, demo, dense, log_normalise, check_choice, read_h5ad, split_cells, value_kind
+from pertnb.judge import load_for_scoring, score
+from pertnb.board import scoreboard
+from pertnb.data import Conditions, PertData, choose_genes, split_cells, value_kind
+from pertnb.core import InputError, check_choice
+from pertnb.datasets import demo, log_normalise
+from pertnb.files import dense, read_h5ad
 from pertnb.generation import generate
-from pertnb.training import TrainingError, fit, load_model, save_model
+from pertnb.training import TrainingError, fit
+from pertnb.saving import load_model, save_model
 
 N = int(os.environ.get('PERTNB_FUZZ', 20)) # cases of each kind of damage; 100 before a release
 OURS = (InputError, TrainingError)
@@ -350,8 +355,8 @@ def clouds(n=st.integers(1, 12), g=st.integers(1, 8)):
 
 def measured(name, *sets):
     "A metric's value as a float, or None if it is refused"
-    study = M.Study(pd.DataFrame([sets[1].mean(0), sets[2].mean(0)], ['a','b'], [f'g{i}' for i in range(sets[1].shape[1])]), 'a')
-    try: return float(M.metrics[name](*sets, *([study] if M.metrics[name].space=='study' else [])))
+    study = M.PerturbationMeans(pd.DataFrame([sets[1].mean(0), sets[2].mean(0)], ['a','b'], [f'g{i}' for i in range(sets[1].shape[1])]), 'a')
+    try: return float(M.metrics[name](*sets, *([study] if M.metrics[name].space=='means' else [])))
     except M.NotApplicable as e: assert str(e)
 
 may_be_nan = {'r', 'r vs mean', 'mean R2', 'variance R2', 'corr error'} # nothing varies: there is no number
@@ -419,7 +424,7 @@ def test_poor_controls_are_refused(what, tiny):
     with pytest.raises(InputError): generate(tiny[0], control_cells(poor[what]), 'IFNB', progress=False)
 
 wrong = dict(target=[dict(target=o) for o in ('IFN', '', '+', 'IFNB+x', None, 5)], mode=[dict(mode=o) for o in ('D', '', None)], prior=[dict(mode='A', prior='x')], n=[dict(n=o) for o in (-1, 0, 1.5, '3')],
-             seed=[dict(seed=o) for o in (-1, 1.5, 'x')], lean=[dict(mode='C', lean=o) for o in (-1, 2, 1e9, None)])
+             seed=[dict(seed=o) for o in (-1, 1.5, 'x')], shrinkage=[dict(mode='C', shrinkage=o) for o in (-1, 2, 1e9, None)])
 
 
 @pytest.mark.parametrize('args', [o for v in wrong.values() for o in v], ids=str)
@@ -479,7 +484,7 @@ def test_library_sizes_of_one_and_a_million(likelihood):
     a = counts(np.full((200, 30), 3e4), two)
     X = a.X.toarray(); X[::2] = 0; X[::2,0] = 1; a.X = X
     data = PertData(a, 'condition')
-    assert data.size.min()==1 and data.size.max()>5e5
+    assert data.library_size.min()==1 and data.library_size.max()>5e5
     try: model = quick(data, likelihood, epochs=2)
     except TrainingError as e: assert 'library sizes' in str(e); return
     sound(model, data, 'a')

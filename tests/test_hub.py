@@ -39,11 +39,12 @@ class Hub(BaseHTTPRequestHandler):
 
 script = '''
 import sys
+from pertnb.datasets import *
 from pertnb.data import *
 from pertnb.training import *
 from pertnb.generation import generate
 from pertnb.hub import SharedModel
-data = PertData(demo(800), **studies['demo'][1])
+data = PertData(demo(800), **known_datasets['demo'][1])
 model, _ = fit(data.to_genes(choose_genes(data, 100)), epochs=1, progress=False)
 SharedModel(model).push_to_hub('lab/kang', token='hf_none')
 again = SharedModel.from_pretrained('lab/kang', cache_dir=sys.argv[1], token=False).model

@@ -5,8 +5,9 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
-from pertnb.board import load_for_scoring, fit_pcs, score
-from pertnb.data import demo
+from pertnb.judge import load_for_scoring, score
+from pertnb.board import fit_pcs
+from pertnb.datasets import demo
 from pertnb.speedrun import speedrun
 
 required = bool(os.environ.get('PERTNB_JUDGES')) # set in CI: there, judges that cannot be installed are a failure

@@ -3,7 +3,8 @@ import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
-from pertnb.data import InputError, demo, kang18
+from pertnb.core import InputError
+from pertnb.datasets import demo, kang18
 
 class Handler(SimpleHTTPRequestHandler):
     "Serves a folder; `lies.h5ad` is cut off after half of the length that was promised"

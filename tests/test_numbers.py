@@ -5,7 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pertnb.data import InputError, PertData, demo, dense
+from pertnb.core import InputError
+from pertnb.data import PertData
+from pertnb.datasets import demo
+from pertnb.files import dense
 from pertnb.elbo import kl
 from pertnb.generation import generate
 from pertnb.model import Gaussian, NegativeBinomial, sample_counts

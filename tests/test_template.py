@@ -4,8 +4,8 @@ from pathlib import Path
 import anndata as ad
 import pytest
 import matplotlib
-from pertnb.data import demo
-from pertnb.template import new_study
+from pertnb.datasets import demo
+from pertnb.template import new_dataset
 
 real = Path(os.environ.get('PERTNB_DATA', '.'))
 
@@ -18,16 +18,16 @@ def odd(path):
     a.write_h5ad(path)
     return path
 
-studies = {'demo': (lambda d: 'demo', {}), 'odd': (lambda d: odd(d/"odd 'names'.h5ad"), {}),
+known_datasets = {'demo': (lambda d: 'demo', {}), 'odd': (lambda d: odd(d/"odd 'names'.h5ad"), {}),
            'kang': (lambda d: real/'kang18_ifnb_2800.h5ad', {}), 'norman': (lambda d: real/'norman19_mini.h5ad', {})}
 
-@pytest.mark.parametrize('name', [pytest.param(o, marks=[pytest.mark.real]*(o in ('kang','norman'))) for o in studies])
+@pytest.mark.parametrize('name', [pytest.param(o, marks=[pytest.mark.real]*(o in ('kang','norman'))) for o in known_datasets])
 def test_a_new_study_runs_top_to_bottom(name, tmp_path, monkeypatch):
-    make, said = studies[name]
+    make, said = known_datasets[name]
     data = make(tmp_path)
     if name in ('kang','norman') and not data.exists(): pytest.skip(f'{data.name} is not here (PERTNB_DATA)')
     monkeypatch.chdir(tmp_path); matplotlib.use('Agg')
-    look = new_study(tmp_path/'study', data, **said)
+    look = new_dataset(tmp_path/'study', data, **said)
     monkeypatch.chdir(tmp_path/'study')
     cells = json.loads((tmp_path/'study'/'study.ipynb').read_text())['cells']
     assert len(cells)<20 and all(len(c['source'].splitlines())<=10 for c in cells)

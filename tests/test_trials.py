@@ -10,16 +10,18 @@ import pytest
 import scanpy as sc
 import scipy.sparse as sp
 from click.testing import CliRunner
-from pertnb.board import *
-from pertnb.cli import main
+from pertnb.core import *
+from pertnb.datasets import *
 from pertnb.data import *
+from pertnb.judge import *
+from pertnb.cli import main
 from pertnb.figure import scoreboard_plot, three_panel
 from pertnb.generation import generate
 from pertnb.protocols import folds
-from pertnb.report import verdict
+from pertnb.run import verdict
 from pertnb.speedrun import speedrun
 from pertnb.task import choose_target
-from pertnb.template import inspect_study
+from pertnb.template import inspect_dataset
 from pertnb.training import fit
 
 folder = Path(os.environ.get('PERTNB_DATA', 'nowhere'))
@@ -145,7 +147,7 @@ def test_totals_are_found(column):
     a = study(); t, s = a.obs.pop('total_counts').to_numpy(), np.asarray(a.X.sum(1)).ravel()
     name = column.split(': ')[-1]
     a.obs[name] = {'age': np.full(len(t), 90_000), 'n_genes_by_counts': (t*2).astype(int), 'pct_counts_mt': t/7, 'total_counts': s}.get(name, t) if totals[column] is None else t
-    look = inspect_study(a)
+    look = inspect_dataset(a)
     assert look.keys['size_key']==(None if totals[column] is None else name)
     data = PertData(a, **keys)
     assert (f'--size-key' in data.notes[0]) and ((name in data.notes[0])==(totals[column] is not None))
@@ -154,7 +156,7 @@ def test_totals_are_found(column):
 def test_totals_are_found_in_norman():
     "Before: nothing was proposed, and library sizes were sums over the file's 500 genes"
     path = folder/'norman19_mini.h5ad'
-    assert inspect_study(path).keys['size_key']=='n_counts_all_genes'
+    assert inspect_dataset(path).keys['size_key']=='n_counts_all_genes'
     with pytest.warns(Note, match='n_counts_all_genes.*median 13523.*sum to \\(126\\)'): speedrun(path, 'condition', target='KLF1', **quick)
 
 # ---- scales: how predicted or real cells may be written
@@ -257,7 +259,7 @@ raws = {'logs in X, counts in raw': lambda a: logged(a, 1e4).X, 'z-scores in X':
 @pytest.mark.filterwarnings('ignore')
 def test_raw_is_looked_at(what, tmp_path):
     a = with_raw(raws[what]); a.write_h5ad(tmp_path/'a.h5ad')
-    look = inspect_study(tmp_path/'a.h5ad')
+    look = inspect_dataset(tmp_path/'a.h5ad')
     assert look.kinds['raw']=='counts' and look.keys['layer']=='raw' and 'likelihood' not in look.keys and '--layer raw' in repr(look)
     for backed in (False, True):
         d = PertData(tmp_path/'a.h5ad', **keys, layer='raw', backed=backed, size_key='total_counts')
@@ -322,7 +324,7 @@ def test_labels_as_numbers():
 # ---- files that are written
 def test_two_runs_into_one_folder(tmp_path):
     "Before: both reported success, and one was lost"
-    code = 'import sys, time\nfrom pertnb.training import atomic_dir\nwith atomic_dir(sys.argv[1]) as f: print("in", flush=True); sys.stdin.readline(); (f/"config.json").touch()'
+    code = 'import sys, time\nfrom pertnb.core import atomic_dir\nwith atomic_dir(sys.argv[1]) as f: print("in", flush=True); sys.stdin.readline(); (f/"config.json").touch()'
     first = subprocess.Popen([sys.executable, '-c', code, tmp_path/'o'], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert first.stdout.readline()=='in\n'
     second = cli('run', 'demo', '--out', tmp_path/'o')
@@ -357,7 +359,7 @@ def test_the_terminal_board_fits(tmp_path):
 
 def test_progress_in_a_log_file(tmp_path):
     "Lines, with the time left; here every hundredth of a second instead of every minute"
-    code = "import pertnb.training as t; t.log_every = .01; from pertnb.cli import main; main()"
+    code = "import pertnb.core as c; c.log_every = .01; from pertnb.cli import main; main()"
     res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, 'run', 'demo', '--epochs', '4', '--n-genes', '200', '--embedding', 'pca', '--out', str(tmp_path/'o')], capture_output=True, text=True)
     lines = res.stderr.splitlines()
     assert any(o.startswith('training: ') and 'left' in o for o in lines) and any(o.startswith('scoring IFNB: ') for o in lines) and '\r' not in res.stderr, res.stderr[-2000:]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 here = Path(__file__).parent; sys.path.insert(0, str(here.parent))
 from folds import kang_fold, keep, own_process
-from pertnb.data import read_h5ad
+from pertnb.files import read_h5ad
 
 peers = {'pertnb': ('ours.py', None), 'scVI': ('scvi_flip.py', ['scvi-tools>=1.4,<1.5']),
          'scGen': ('scgen_shift.py', ['pertpy==1.0.3', 'scvi-tools>=1.4,<1.5', 'statsmodels<0.15'])}
