@@ -56,7 +56,7 @@ def test_each_cell_once(folder, block):
     data = PertData(folder/'cells.h5ad', **known_datasets['demo'][1])
     n = len(data)//64*64
     data = data[:n]; data.library_size = np.arange(n, dtype=np.float32)+1 # a number for each cell
-    whole, *parts = ([b.s[:,0].numpy() for b in data.batches(64, np.random.default_rng(0), part=p, block=block)] for p in ((0,1), (0,2), (1,2)))
+    whole, *parts = ([b.s[:,0].numpy() for b in data.batches(64, np.random.default_rng(0), shard=p, block=block)] for p in ((0,1), (0,2), (1,2)))
     for w,a,b in zip(whole, *parts, strict=True): np.testing.assert_array_equal(w, np.stack([a, b], 1).ravel())
     assert len(np.unique(np.concatenate(whole)))==n
 
