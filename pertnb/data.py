@@ -217,6 +217,7 @@ class PertData:
         control = str(control)
         self.keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key, layer=layer, size_key=size_key, separator=separator)
         self.genes, self.cells = unique_names(genes, 'gene'), unique_names(obs.index, 'cell')
+        self.obs = obs # all that is known of the cells, as it came
         self.condition = _labels(obs, condition_key, 'condition')
         self.cell_type = None if cell_type_key is None else _labels(obs, cell_type_key, 'cell type')
         self.type_code = np.zeros(len(self.cells), int) if self.cell_type is None else np.unique(self.cell_type, return_inverse=True)[1]
@@ -274,6 +275,7 @@ def __getitem__(self:PertData,
     "The same study with fewer cells"
     new = object.__new__(PertData)
     new.__dict__.update(self.__dict__)
+    new.obs = self.obs.iloc[idx]
     for k in ('cells','condition','condition_code','cell_type','type_code','values','library_size'):
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new

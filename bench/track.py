@@ -1,12 +1,12 @@
-"""The perturbation speedrun: seconds of training until held-out cells are predicted well.
+"""Seconds of training until held-out cells are predicted well.
 
-    PERTNB_DATA=../shared/data python bench/speedrun.py [--recipes 'plain;batch 256'] [--seeds 5]
+    PERTNB_DATA=../shared/data python bench/track.py [--recipes 'plain;batch 256'] [--seeds 5]
 
 The track. Kang subset, a fifth of the cells held out (`split_cells`, seed 0), 2,000 genes chosen on the others.
 Target: mode B, NB, sampled: r >= .97 and E <= .35 on the held-out cells, in every seed. Timed: training alone,
 from cells in memory to the trained model; import and one warm-up epoch are printed, not counted. Recipes take
 turns, seed by seed, so that what else the machine does hits them alike; read the ratios.
-Writes bench/records/speedrun.csv (or --log NAME).
+Writes bench/records/track.csv (or --log NAME).
 """
 import time; start = time.time()
 import argparse, json, warnings
@@ -64,7 +64,7 @@ recipes |= apart
 
 if __name__=='__main__':
     p = argparse.ArgumentParser(); p.add_argument('--recipes', default='', help='separated by ;'); p.add_argument('--seeds', type=int, default=5)
-    p.add_argument('--log', default='speedrun')
+    p.add_argument('--log', default='track')
     a = p.parse_args(); names = a.recipes.split(';') if a.recipes else [o for o in recipes if o not in apart]; warnings.simplefilter('ignore')
     train, ctrl, score = kang_fold(names=('r','J50','E','variance R2'))
     start = time.perf_counter(); fit(train, epochs=1, progress=False); warm = time.perf_counter()-start
