@@ -8,13 +8,9 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from pertnb.speedrun import speedrun
 
 @pytest.fixture(scope='module')
-def folder(tmp_path_factory):
-    out = tmp_path_factory.mktemp('run')/'out'
-    speedrun('demo', epochs=2, n_genes=200, embedding='pca', progress=False).save(out)
-    return out
+def folder(saved_run): return saved_run[1]
 
 files = pytest.mark.parametrize('name', ['predictions', 'real'])
 

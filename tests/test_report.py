@@ -2,17 +2,12 @@
 import base64, itertools, json, os, re, shutil, subprocess, tempfile
 from html import unescape
 import pytest
-from pertnb.speedrun import speedrun
 
 browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 needs_browser = pytest.mark.skipif(browser is None, reason='no Chromium here (apt install chromium)')
 
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('report')/'out'
-    result = speedrun('demo', target='IFNB', epochs=2, n_genes=200, embedding='pca', progress=False)
-    result.save(folder)
-    return result, folder/'report.html'
+def run(saved_run): return saved_run[0], saved_run[1]/'report.html'
 
 def contrast(a, b):
     def luminance(c):
