@@ -18,142 +18,180 @@ from .data import *
 from .effects import *
 from .metrics import *
 
-# %% ../nbs/13_baselines.ipynb #ee465c0a
+# %% ../nbs/13_baselines.ipynb #a25b134b
 baselines = {} # name on the board: function
 
 def baseline(name:str # Name on the board
             ):
-    "Put `f(controls, target, train) -> shift (G,) or cells` among the baselines; it may raise `NotApplicable`"
+    "Add `f(controls, target, train) -> shift (G,) or cells`; it may raise `NotApplicable`"
     def deco(f):
         baselines[name] = f
         return f
     return deco
 
-# %% ../nbs/13_baselines.ipynb #db171a56
+# %% ../nbs/13_baselines.ipynb #f06a15e5
 def type_shifts(train:PertData, target:str):
-    "Cell types with cells enough under control and target, their control profiles and their mean shifts, each (T, G)"
+    "Cell types with enough cells of both kinds, their control profiles and mean shifts, (T, G)"
     seen = Effects.from_cells(train[train.is_control | (train.condition==target)])
     types = seen.types(target)
     if not types:
-        if not (train.condition==target).any(): raise NotApplicable(f'no training cell is {target!r}')
-        raise NotApplicable('no cell type has cells enough to go by')
+        there = (train.condition==target).any()
+        why = 'no cell type has enough cells' if there else f'no training cell is {target!r}'
+        raise NotApplicable(why)
     P = seen.under(train.conditions.control, types)
     return np.array(types), P, seen.under(target, types)-P
 
-# %% ../nbs/13_baselines.ipynb #84f08784
+# %% ../nbs/13_baselines.ipynb #e6f7c5d3
 @baseline('mean shift')
 def mean_shift_baseline(controls, target, train):
+    "The average of the types' shifts; of all cells where there are no types to average"
     try: return type_shifts(train, target)[2].mean(0)
     except NotApplicable: return pooled_shift_baseline(controls, target, train)
 
+# %% ../nbs/13_baselines.ipynb #b1c921f8
 @baseline('mean shift, pooled')
 def pooled_shift_baseline(controls, target, train):
-    pert, x = train.condition==target, train.x
-    if not pert.any(): raise NotApplicable(f'no training cell is {target!r}')
-    return profile(x, pert)-profile(x, train.is_control)
+    "The shift of all training cells"
+    perturbed, x = train.condition==target, train.x
+    if not perturbed.any(): raise NotApplicable(f'no training cell is {target!r}')
+    return profile(x, perturbed)-profile(x, train.is_control)
 
-# %% ../nbs/13_baselines.ipynb #a25b134b
+# %% ../nbs/13_baselines.ipynb #a2418f28
 def from_other_types(controls, target, train, f):
-    "Shifts (n, G) by `f(p, P, S)`: a control type's profile (G,), the other types' control profiles and shifts, each (T, G)"
+    """Shifts (n, G) by `f(p, P, S)`: a control type's profile (G,), the other types' control
+    profiles and shifts, each (T, G)"""
     if controls.cell_type is None: raise NotApplicable('there are no cell types')
     (types, P, S), x = type_shifts(train, target), controls.x
-    res = np.zeros(x.shape, np.float32)
-    for t in set(controls.cell_type):
-        at, other = controls.cell_type==t, types!=t
-        if not other.any(): raise NotApplicable('there is no other cell type to go by')
-        res[at] = f(profile(x, at), P[other], S[other])
-    return res
+    shifts = np.zeros(x.shape, np.float32)
+    for name in set(controls.cell_type):
+        mask, other = controls.cell_type==name, types!=name
+        if not other.any(): raise NotApplicable('there is no other cell type')
+        shifts[mask] = f(profile(x, mask), P[other], S[other])
+    return shifts
 
+# %% ../nbs/13_baselines.ipynb #ddfb07c3
 @baseline('nearest type')
 def nearest_type_baseline(controls, target, train):
-    return from_other_types(controls, target, train, lambda p, P, S: S[np.argmax([pearson(o, p) for o in P])])
+    "The shift of the type whose controls are most like these"
+    nearest = lambda p, P: np.argmax([pearson(row, p) for row in P])
+    return from_other_types(controls, target, train, lambda p, P, S: S[nearest(p, P)])
 
+# %% ../nbs/13_baselines.ipynb #f00583de
 def kernel_weights(distance, # To each type, (T,), over the median distance between types
                    width:float): # (T,), sums to 1
-    "Softmax of -distance/width: how much each type has to say"
-    w = np.exp(-(distance-distance.min())/width)
-    return w/w.sum()
+    "Softmax of -distance/width: how much each type counts"
+    weights = np.exp(-(distance-distance.min())/width)
+    return weights/weights.sum()
 
+# %% ../nbs/13_baselines.ipynb #47b1699d
 def kernel_shift(p, P, S, width):
-    "The other types' shifts, weighted by how near their controls are"
-    far = lambda a,b: np.sqrt(((a[:,None]-b)**2).sum(2))
-    unit = np.median(far(P, P)[np.triu_indices(len(P), 1)])
-    return kernel_weights(far(p[None], P)[0]/unit, width)@S
+    "@eq-kernel: the other types' shifts, weighted by how near their controls are"
+    distances = lambda a,b: np.sqrt(((a[:,None]-b)**2).sum(2))
+    unit = np.median(distances(P, P)[np.triu_indices(len(P), 1)])
+    return kernel_weights(distances(p[None], P)[0]/unit, width)@S
 
+# %% ../nbs/13_baselines.ipynb #fbe3837f
 def kernel_width(P, S, grid=(.03,.05,.07,.1,.15,.2,.3,.5,1.)) -> float:
     "The width that predicts each training type best from the rest"
     if len(P)<3: raise NotApplicable('fewer than 3 other cell types to learn a width from')
-    error = lambda width: (((leave_one_out(lambda p,*o: kernel_shift(p, *o, width), P, S)-S)**2).sum(1)/(S**2).sum(1)).sum()
+    def error(width):
+        predicted = leave_one_out(lambda p,*others: kernel_shift(p, *others, width), P, S)
+        return (((predicted-S)**2).sum(1)/(S**2).sum(1)).sum()
     return min(grid, key=error)
 
+# %% ../nbs/13_baselines.ipynb #c57d6fc5
 @baseline('kernel shift')
 def kernel_shift_baseline(controls, target, train):
-    return from_other_types(controls, target, train, lambda p, P, S: kernel_shift(p, P, S, kernel_width(P, S)))
+    "The other types' shifts by nearness, with the width that serves them best"
+    f = lambda p, P, S: kernel_shift(p, P, S, kernel_width(P, S))
+    return from_other_types(controls, target, train, f)
 
+# %% ../nbs/13_baselines.ipynb #a681e02d
 @baseline('linear shift')
 def linear_shift_baseline(controls, target, train):
-    return from_other_types(controls, target, train, lambda p, P, S: ridge(p, P, S, choose_penalty(P, S, lambda o: ((o-S)**2).sum())))
+    "Ridge regression of shifts on control profiles"
+    def f(p, P, S):
+        penalty = choose_penalty(P, S, lambda predicted: ((predicted-S)**2).sum())
+        return ridge(p, P, S, penalty)
+    return from_other_types(controls, target, train, f)
 
-# %% ../nbs/13_baselines.ipynb #f06a15e5
+# %% ../nbs/13_baselines.ipynb #fd31feca
 def parts_of_pair(target, train):
-    "The study's labels of the parts of a pair"
+    "The dataset's labels of the parts of a pair"
     parts = train.conditions.parts(target)
     if len(parts)<2: raise NotApplicable(f'{target!r} is not a pair')
-    return [train.conditions.label(o) for o in parts]
+    return [train.conditions.label(part) for part in parts]
 
-# %% ../nbs/13_baselines.ipynb #8cf34eab
+# %% ../nbs/13_baselines.ipynb #3f8ab520
 @baseline('additive')
 def additive_baseline(controls, target, train):
-    return sum(pooled_shift_baseline(controls, o, train) for o in parts_of_pair(target, train))
+    "The sum of the parts' shifts"
+    parts = parts_of_pair(target, train)
+    return sum(pooled_shift_baseline(controls, part, train) for part in parts)
 
+# %% ../nbs/13_baselines.ipynb #4856e66b
 @baseline('stronger part')
 def stronger_part_baseline(controls, target, train):
-    return max((pooled_shift_baseline(controls, o, train) for o in parts_of_pair(target, train)), key=lambda o: (o**2).sum())
+    "The shift of the part that moves more"
+    shifts = [pooled_shift_baseline(controls, part, train) for part in parts_of_pair(target, train)]
+    return max(shifts, key=lambda shift: (shift**2).sum())
 
+# %% ../nbs/13_baselines.ipynb #a4f8c1c0
 @baseline('mean of pairs')
 def mean_of_pairs_baseline(controls, target, train):
+    "The mean shift of the pairs seen in training"
     parts_of_pair(target, train)
-    pairs = [o for o in sorted(set(train.condition)) if len(train.conditions.parts(o))==2]
+    pairs = [k for k in sorted(set(train.condition)) if len(train.conditions.parts(k))==2]
     if not pairs: raise NotApplicable('no other pair is known')
-    return np.mean([pooled_shift_baseline(controls, o, train) for o in pairs], 0)
+    return np.mean([pooled_shift_baseline(controls, pair, train) for pair in pairs], 0)
 
+# %% ../nbs/13_baselines.ipynb #cb044c53
 @baseline('resampled')
 def resampled_baseline(controls, target, train, seed=0):
-    rng, x, pert = np.random.default_rng(seed), train.x, train.condition==target
-    types, of = train.types, controls.types if train.cell_type is not None else np.full(len(controls), 'all')
-    if gone := sorted({t for t in of if not (pert & (types==t)).any()}): raise NotApplicable(f'no training cell is {target!r} and {shorten(gone)}')
-    return x[[rng.choice(np.flatnonzero(pert & (types==t))) for t in of]]
+    "Training cells of the target, of the controls' types, with replacement"
+    rng, perturbed = np.random.default_rng(seed), train.condition==target
+    wanted = np.full(len(controls), 'all') if train.cell_type is None else controls.types
+    index = {name: np.flatnonzero(perturbed & (train.types==name)) for name in set(wanted)}
+    if gone := sorted(name for name in index if not len(index[name])):
+        raise NotApplicable(f'no training cell is {target!r} and {shorten(gone)}')
+    return train.x[[rng.choice(index[name]) for name in wanted]]
 
-# %% ../nbs/13_baselines.ipynb #e6f7c5d3
-def _as_prediction(controls, target, X, mode):
+# %% ../nbs/13_baselines.ipynb #ed7e0692
+def _as_prediction(controls, target, x, mode):
     "Cells with the control cells' names and types, labelled as the target"
-    a = controls.to_adata()
-    a.X, a.layers = sp.csr_matrix(X), {}
-    a.obs[controls.keys['condition_key']] = pd.Categorical([target]*len(a))
-    a.obs['mode'], a.obs['source'] = pd.Categorical([mode]*len(a)), a.obs_names
-    return a
+    adata = controls.to_adata()
+    adata.X, adata.layers = sp.csr_matrix(x), {}
+    adata.obs[controls.keys['condition_key']] = pd.Categorical([target]*len(adata))
+    adata.obs['mode'], adata.obs['source'] = pd.Categorical([mode]*len(adata)), adata.obs_names
+    return adata
 
+# %% ../nbs/13_baselines.ipynb #5b2062f9
 def baseline_cells(controls:PertData, # Control cells to predict from
                    target:str,        # The condition
-                   train:PertData,    # Cells that may be learned from, with the genes to predict
+                   train:PertData,    # Cells to learn from, with the genes to predict
                    names=None,        # Which baselines; by default all
-                   refused:dict=None  # Notes, for each of those left out, why
-                  ) -> dict:          # Name → AnnData of cells, log1p(1e4); those that do not apply are left out, unless asked for by name
-    "What predictors that know nothing of a cell's identity say, as cells"
-    controls, res, target = controls.to_genes(train.genes), {}, train.conditions.label(target)
+                   refused:dict=None  # Filled with those left out: name → why
+                  ) -> dict:          # Name → AnnData of cells, log1p(1e4)
+    """What predictors that know nothing of a cell's identity say, as cells; those that do not
+    apply are left out, unless asked for by name"""
+    controls, target = controls.to_genes(train.genes), train.conditions.label(target)
+    found = {}
     for name in names or baselines:
-        try: shift = baselines[check_choice(name, baselines, 'baseline')](controls, target, train)
+        f = baselines[check_choice(name, baselines, 'baseline')]
+        try: x = f(controls, target, train)
         except NotApplicable as e:
             if names: raise InputError(f'Baseline {name!r}: {e}.') from None
             if refused is not None: refused[name] = str(e)
             continue
-        res[name] = _as_prediction(controls, target, shift if sp.issparse(shift) else np.maximum(controls.x.toarray()+shift, 0), name)
-    return res
+        if not sp.issparse(x): x = np.maximum(controls.x.toarray()+x, 0)
+        found[name] = _as_prediction(controls, target, x, name)
+    return found
 
-# %% ../nbs/13_baselines.ipynb #aa398e39
-def not_applicable(refused:dict # Name of a baseline → why it does not apply, from `baseline_cells`
+# %% ../nbs/13_baselines.ipynb #f94ea2eb
+def not_applicable(refused:dict # Baseline → why it does not apply, from `baseline_cells`
                   ) -> str:
     "The rules that do not apply, with the reasons, in a sentence; '' if all do"
-    by = {}
-    for name,why in refused.items(): by.setdefault(why, []).append(name)
-    return f'Not applicable here: {"; ".join(f"{shorten(v)} ({k})" for k,v in by.items())}.' if by else ''
+    names = {}
+    for name,why in refused.items(): names.setdefault(why, []).append(name)
+    reasons = '; '.join(f'{shorten(v)} ({k})' for k,v in names.items())
+    return f'Not applicable here: {reasons}.' if refused else ''

@@ -135,8 +135,8 @@ def add_gains(found:dict # Prediction → its rows, a list of dictionaries
 # %% ../nbs/14_board.ipynb #e882dc43
 class Group:
     "Real cells of one condition and cell type, with the null and the ceiling of each metric"
-    def __init__(self, real, control, study, project, halves=12, seed=0):
-        self.study, self.project, self.halves, self.seed = study, project, halves, seed
+    def __init__(self, real, control, means, project, halves=12, seed=0):
+        self.means, self.project, self.halves, self.seed = means, project, halves, seed
         self.sets = dict(genes=(real, control), pcs=(project(real), project(control)))
         self.reference = {name: self._reference(name) for name in metrics}
 
@@ -145,8 +145,8 @@ class Group:
 def _call(self:Group, name):
     "A metric, and the real and control cells in the space it wants"
     f = metrics[name]
-    with_study = (lambda *sets: f(*sets, self.study)) if f.space=='means' else f
-    return with_study, *self.sets['pcs' if f.space=='pcs' else 'genes']
+    with_means = (lambda *sets: f(*sets, self.means)) if f.space=='means' else f
+    return with_means, *self.sets['pcs' if f.space=='pcs' else 'genes']
 
 # %% ../nbs/14_board.ipynb #24323d00
 @patch
@@ -297,8 +297,8 @@ def target_rows(target, preds, X, label, types, genes, control, min_cells,
     total = len(groups)*(len(preds)+1)
     bar = progress_bar(total=total, desc=f'scoring {target}', show=progress)
     for name,mask in groups:
-        study = PerturbationMeans(_condition_means(X, label, mask, control, genes), target)
-        group = Group(X[draw(mask&pert)], X[draw(mask&ctrl)], study, **group_args)
+        profiles = PerturbationMeans(_condition_means(X, label, mask, control, genes), target)
+        group = Group(X[draw(mask&pert)], X[draw(mask&ctrl)], profiles, **group_args)
         only = types is not None and set(pert_types)=={name}
         members = {k: cells[draw(_members(cells, its_types, name, only))]
                    for k,(cells, its_types) in preds.items()}

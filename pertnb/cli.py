@@ -86,7 +86,9 @@ def main():
     pertnb score pred.h5ad real.h5ad --condition-key condition      anybody's cells
 
     Exit codes: 0 done; 1 the data or the request are refused, in one line; 2 the command is not
-    understood. Completion of words in bash: eval "$(_PERTNB_COMPLETE=bash_source pertnb)"
+    understood.
+
+    Completion of words in bash: eval "$(_PERTNB_COMPLETE=bash_source pertnb)"
     """
 
 # %% ../nbs/24_cli.ipynb #7dc4503f
@@ -111,11 +113,11 @@ def _run_many(data, out, force, seeds, jobs, options):
     options |= dict(checkpoint=None, resume=False) # complete folds stay
     options |= dict(seeds=seeds, jobs=jobs, force=force)
     res = in_one_line(lambda: run_protocol(data, out, **options), out)
-    def shown(column):
+    def shown(column, **kw):
         table = summary_table(res, column).map('{:.3f}'.format)
-        return text_table(table.replace('nan', '–'))
+        return text_table(table.replace('nan', '–'), **kw)
     click.echo(shown('value'))
-    if seeds>1: click.echo('\nsd over seeds\n'+shown('sd'))
+    if seeds>1: click.echo('\nsd over seeds\n'+shown('sd', arrows=False))
     click.echo(f'\nMean over {res.folds.max()} folds. '
                f'Written to {out}: a folder for each, scoreboards.csv, summary.csv')
 

@@ -53,8 +53,8 @@ def _refuse_invalid(v, where):
     "`InputError` for what no measured expression is: text, NaN, infinite or negative values"
     if v.dtype.kind not in 'fiub': raise InputError(f'{where} holds {v.dtype}, not numbers.')
     if bad := int((~np.isfinite(v)).sum()):
-        raise InputError(f'{where} holds {bad} NaN or infinite value(s): drop those cells or genes, '
-                         'or set them to 0 if you know they are 0.')
+        raise InputError(f'{where} holds {bad} NaN or infinite value(s): drop those cells or '
+                         'genes, or set them to 0 if you know they are 0.')
     if v.size and v.min()<0:
         raise InputError(f'{where} holds negative values (down to {v.min():.3g}), as z-scored data '
                          'do: give raw counts or log1p-normalised values.')
@@ -70,8 +70,8 @@ def value_kind(X,              # Cells × genes, sparse or dense
         raise InputError(f'{where} holds non-integers up to {v.max():.4g}: neither counts nor '
                          'log1p-normalised. Give raw counts, or normalise to 1e4 and take log1p.')
     if (total := fractions_of(X)):
-        raise InputError(f'{where} holds fractions: each cell sums to {total:.4g}, and no logarithm '
-                         f'was taken. Give raw counts, or np.log1p({1e4/total:.4g}*X).')
+        raise InputError(f'{where} holds fractions: each cell sums to {total:.4g}, and no '
+                         f'logarithm was taken. Give raw counts, or np.log1p({1e4/total:.4g}*X).')
     return 'log-normalised'
 
 # %% ../nbs/03_data.ipynb #7b9836fb
@@ -82,7 +82,7 @@ def split_label(label:str, separator:str='+') -> list:
 
 # %% ../nbs/03_data.ipynb #94edc7f6
 def control_parts(labels, control:str, separator:str='+') -> set:
-    "Parts that mean control: its own word, and others that every label of a single perturbation has"
+    "Parts that mean control: its own word, and others that the label of every single has"
     parts_of = {label: split_label(label, separator) for label in labels}
     own = set(split_label(control, separator))
     usual = {p for parts in parts_of.values() for p in parts
@@ -100,11 +100,11 @@ class Conditions:
     def __init__(self,
                  labels,             # The condition label of each cell, or each label once
                  control:str,        # The label of the unperturbed cells
-                 separator:str='+',  # What stands between the parts of a pair; '' if labels are never split
-                 words=None):        # Parts that mean control; by default they are found in the labels
+                 separator:str='+',  # Between the parts of a pair's label; '' if none is ever split
+                 words=None):        # Parts that mean control; found in the labels by default
         self.control, self.separator = control, separator
         unique, n = np.unique(np.asarray(list(labels), dtype=str), return_counts=True)
-        labels = [str(label) for label in unique[np.argsort(-n, kind='stable')]] # frequent ones first
+        labels = [str(o) for o in unique[np.argsort(-n, kind='stable')]] # frequent ones first
         self.words = control_parts(labels, control, separator) if words is None else set(words)
         self.names = [control, *sorted({p for o in labels for p in self.parts(o)}-{control})]
         self.at, self.spelling = {name: i for i,name in enumerate(self.names)}, {}
@@ -114,7 +114,8 @@ class Conditions:
     def parts(self, label:str) -> list:
         "`'A+B'` → `['A', 'B']`"
         if label==self.control: return [self.control]
-        return [p for p in split_label(label, self.separator) if p not in self.words] or [self.control]
+        parts = split_label(label, self.separator)
+        return [p for p in parts if p not in self.words] or [self.control]
 
     def _key(self, label): return tuple(sorted(self.parts(label)))
 
@@ -140,7 +141,8 @@ def __call__(self:Conditions,
 def _labels(obs, key, what):
     "A column of `obs` as strings, without gaps"
     if key is None:
-        raise InputError(f'Say which obs column holds the {what}. There are: {shorten(obs.columns)}.')
+        raise InputError(f'Say which obs column holds the {what}. '
+                         f'There are: {shorten(obs.columns)}.')
     column = obs[check_choice(key, obs.columns, 'obs column')]
     if n := int(column.isna().sum()):
         raise InputError(f'{n} cell(s) have no {what} in obs[{key!r}]: name it or drop them.')
@@ -152,18 +154,22 @@ def unique_names(names, what):
     names = pd.Index(names).astype(str)
     if not names.is_unique:
         repeated = shorten(names[names.duplicated()].unique())
+        table = 'var' if what=='gene' else 'obs'
         raise InputError(f'Duplicate {what} names: {repeated}. '
-                         f'adata.{"var" if what=="gene" else "obs"}_names_make_unique() makes them unique.')
+                         f'adata.{table}_names_make_unique() makes them unique.')
     return names
 
 # %% ../nbs/03_data.ipynb #8c496fbf
 def library_sizes(obs, key, sums):
     "Library sizes: the column `key`, or the sums over all genes"
-    if key is None: s = sums
-    else: s = pd.to_numeric(obs[check_choice(key, obs.columns, 'obs column')], errors='coerce').to_numpy()
+    s = sums
+    if key is not None:
+        column = obs[check_choice(key, obs.columns, 'obs column')]
+        s = pd.to_numeric(column, errors='coerce').to_numpy()
     if (bad := ~(np.isfinite(s) & (s>0))).any():
         raise InputError(f'{bad.sum()} cell(s) have no counts (library size 0 or unknown): '
-                         f'{shorten(obs.index[bad], 3)}. sc.pp.filter_cells(adata, min_counts=1) drops empty cells.')
+                         f'{shorten(obs.index[bad], 3)}. '
+                         'sc.pp.filter_cells(adata, min_counts=1) drops empty cells.')
     return s.astype(np.float32)
 
 # %% ../nbs/03_data.ipynb #8e53afd0
@@ -211,20 +217,22 @@ def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=())
 class PertData:
     "Cells of a perturbation study, checked: values, library sizes, conditions, cell types, genes"
     def __init__(self,
-                 adata,                   # AnnData, or path of an `.h5ad`
-                 condition_key:str=None,  # Column of `obs` that says what each cell was given
-                 control:str='control',   # The label of unperturbed cells in it
-                 cell_type_key:str=None,  # Column of `obs` with the cell type, if any
-                 layer:str=None,          # Layer to read instead of `X`; `raw` is the AnnData's `raw`
-                 size_key:str=None,       # Column of `obs` with total counts, if the file lacks genes
-                 separator:str='+',       # Between the parts of a pair's label; '' if none is ever split
-                 backed:bool=False,       # Leave values in the file, as for an AnnData in backed mode
-                 min_cells:int=10):       # Fewest cells a condition may have; 0: all may be control
+                 adata,                  # AnnData, or path of an `.h5ad`
+                 condition_key:str=None, # Column of `obs` that says what each cell was given
+                 control:str='control',  # The label of unperturbed cells in it
+                 cell_type_key:str=None, # Column of `obs` with the cell type, if any
+                 layer:str=None,         # Layer to read instead of `X`; `raw` is AnnData's `raw`
+                 size_key:str=None,      # Column of `obs` with total counts, if genes are missing
+                 separator:str='+',      # Between the parts of a pair's label; '' if none is split
+                 backed:bool=False,      # Leave values in the file; always so for a backed AnnData
+                 min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
         on_disk = backed or getattr(adata, 'isbacked', False)
         obs, genes, X, self.layers = (open_on_disk if on_disk else open_in_memory)(adata, layer)
-        if 0 in X.shape: raise InputError(f'The data are empty: {X.shape[0]} cells × {X.shape[1]} genes.')
-        self.keys = dict(condition_key=condition_key, control=str(control), cell_type_key=cell_type_key,
-                         layer=layer, size_key=size_key, separator=separator)
+        if 0 in X.shape:
+            raise InputError(f'The data are empty: {X.shape[0]} cells × {X.shape[1]} genes.')
+        self.keys = dict(condition_key=condition_key, control=str(control),
+                         cell_type_key=cell_type_key, layer=layer, size_key=size_key,
+                         separator=separator)
         self.genes, self.cells = unique_names(genes, 'gene'), unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs)
@@ -264,14 +272,15 @@ def _check_group_sizes(self:PertData, min_cells):
         raise InputError(f'obs[{keys["condition_key"]!r}] holds only {keys["control"]!r}: '
                          'there is no perturbation to learn.')
     if (few := n[n<min_cells]).size:
-        listed = shorten(f"{k} ({v})" for k,v in few.items())
-        raise InputError(f'Conditions with fewer than {min_cells} cells: {listed}. Drop those cells.')
+        few = shorten(f'{k} ({v})' for k,v in few.items())
+        raise InputError(f'Conditions with fewer than {min_cells} cells: {few}. Drop those cells.')
 
 # %% ../nbs/03_data.ipynb #7ed41fde
 def _values_in_memory(X, where):
-    "Values of a known kind: sparse rows, kind, each cell's sum, what cells summed to before the logarithm"
+    "Checked values as sparse rows, their kind, each cell's sum, and their `target_sum`"
     kind, values = value_kind(X, where), sp.csr_array(X, dtype=np.float32)
-    values = sp.csr_array((values.data, values.indices, values.indptr), values.shape) # one type of index
+    parts = values.data, values.indices, values.indptr
+    values = sp.csr_array(parts, values.shape) # one type of index
     values.eliminate_zeros()
     total = target_sum(values) if kind=='log-normalised' else None
     return values, kind, values.sum(1, dtype=np.float64), total
@@ -289,7 +298,7 @@ def _read_values(self:PertData, X, obs):
     "The values, what they are, and library sizes if they are counts; returns each cell's sum"
     layer, size_key = self.keys['layer'], self.keys['size_key']
     where = 'X' if layer is None else 'raw' if layer=='raw' else f'layers[{layer!r}]'
-    try: read = (X, *scan_backed(X, where)) if isinstance(X, OnDisk) else _values_in_memory(X, where)
+    try: read = (_values_on_disk if isinstance(X, OnDisk) else _values_in_memory)(X, where)
     except InputError as e: raise InputError(f'{e} {other_layers(layer, self.layers)}') from None
     self.values, self.kind, sums, self.target_sum = read
     counts = self.kind=='counts'
@@ -309,12 +318,14 @@ def _size_notes(data, obs, sums):
     if data.size_genes is None: return
     n = len(data.genes)
     if (key := guess_size_key(obs, sums)):
-        yield (f'obs[{key!r}] holds larger totals (median {obs[key].median():.0f}) than the {n} genes of the '
-               f'file sum to ({np.median(sums):.0f}): genes seem to have been dropped. Name that column '
-               '(size_key, --size-key), else library sizes are sums over these genes alone.')
+        yield (f'obs[{key!r}] holds larger totals (median {obs[key].median():.0f}) than the {n} '
+               f'genes of the file sum to ({np.median(sums):.0f}): genes seem to have been '
+               'dropped. Name that column (size_key, --size-key), else library sizes are sums over '
+               'these genes alone.')
     elif n<5000:
-        yield (f'The file holds {n} genes, and library sizes are sums over these. If genes were dropped from '
-               'it, bring each cell\'s total along in a column of obs (size_key, --size-key).')
+        yield (f'The file holds {n} genes, and library sizes are sums over these. If genes were '
+               'dropped from it, bring each cell\'s total along in a column of obs '
+               '(size_key, --size-key).')
 
 # %% ../nbs/03_data.ipynb #9e6e19e9
 @patch
@@ -351,7 +362,8 @@ def __repr__(self:PertData):
     types = pd.Series(self.types).value_counts().index
     if self.on_disk: where = f'on disk ({v.path.name})'
     else: where = f'up to {v.max():.4g}, {1-v.nnz/max(len(self)*v.shape[1], 1):.1%} zeros'
-    lines = [f'PertData: {len(self)} cells × {len(self.genes)} genes, {self.kind} {where}, {_size_summary(self)}',
+    lines = [f'PertData: {len(self)} cells × {len(self.genes)} genes, {self.kind} {where}, '
+             + _size_summary(self),
              f'conditions: {shorten(f"{k} ({v})" for k,v in n.items())}']
     if self.cell_type is not None: lines.append(f'{len(types)} cell types: {shorten(types)}')
     return '\n  '.join([*lines, *(f'note: {o}' for o in self.notes)])
@@ -385,7 +397,8 @@ def to_genes(self:PertData,
     index = self.genes.get_indexer(genes)
     if (index<0).any():
         gone = [g for g,i in zip(genes, index) if i<0]
-        raise InputError(f'{len(gone)} of {len(index)} genes are missing from the data: {shorten(gone)}.')
+        raise InputError(f'{len(gone)} of {len(index)} genes are missing from the data: '
+                         f'{shorten(gone)}.')
     new = self[:]
     new.values, new.genes = self.values[:,index], self.genes[index]
     if not new.on_disk: new.values.sort_indices()
@@ -403,12 +416,14 @@ def x(self:PertData):
 def to_adata(self:PertData) -> ad.AnnData:
     "The cells as an AnnData: `X` log1p(1e4), layer `counts` if there are counts"
     condition_key, type_key = self.keys['condition_key'], self.keys['cell_type_key']
-    obs = pd.DataFrame({condition_key: pd.Categorical(self.condition)}, index=pd.Index(self.cells, dtype=object))
+    obs = pd.DataFrame({condition_key: pd.Categorical(self.condition)},
+                       index=pd.Index(self.cells, dtype=object))
     if self.cell_type is not None: obs[type_key] = pd.Categorical(self.cell_type)
     adata = make_adata(sp.csr_matrix(self.x), obs, self.genes)
     if self.kind=='counts':
         counts = in_memory(self.values)
-        adata.layers['counts'] = sp.csr_matrix(counts.astype(np.int32 if counts.max()<2**31 else np.int64))
+        integer = np.int32 if counts.max()<2**31 else np.int64
+        adata.layers['counts'] = sp.csr_matrix(counts.astype(integer))
         adata.obs['library_size'] = self.library_size
     return adata
 
@@ -474,11 +489,11 @@ def batch(self:PertData,
 @patch
 def batches(self:PertData,
             size:int=128,     # Cells per batch
-            rng=None,         # numpy `Generator` that shuffles; `None` keeps the order and the short last batch
+            rng=None,         # numpy `Generator` that shuffles; `None`: in order, last batch short
             weights=None,     # Each cell's chance to be drawn; by default each cell comes once
             skip:int=0,       # Batches to leave out at the beginning
-            shard=(0, 1),     # Which cells of each batch: every `shard[1]`-th, from number `shard[0]` on
-            block:int=None    # Cells drawn as a run of neighbours; 64 on disk, 1 in memory by default
+            shard=(0, 1),     # Which cells of a batch: every `shard[1]`-th, from `shard[0]` on
+            block:int=None    # Neighbouring cells drawn together; by default 64 on disk, else 1
            ):
     "One pass over the cells, or as many draws, batch by batch"
     n, block = len(self), block or (64 if self.on_disk else 1)
@@ -526,7 +541,8 @@ def split_cell_type(data:PertData,
                    ) -> np.ndarray:  # Boolean mask over cells: held out
     "Hold out all perturbed cells of one type; its controls stay"
     if data.cell_type is None:
-        raise InputError('Holding out a cell type needs cell_type_key: the obs column with the cell types.')
+        raise InputError('Holding out a cell type needs cell_type_key: '
+                         'the obs column with the cell types.')
     types = sorted(set(data.cell_type))
     check_choice(cell_type, types, 'cell type')
     if len(types)<2:
@@ -535,16 +551,18 @@ def split_cell_type(data:PertData,
     of_type = data.cell_type==cell_type
     test = of_type & ~data.is_control
     if not test.any():
-        raise InputError(f'No cell of type {cell_type!r} is perturbed: there is nothing to hold out.')
+        raise InputError(f'No cell of type {cell_type!r} is perturbed: '
+                         'there is nothing to hold out.')
     if not (of_type & data.is_control).any():
-        raise InputError(f'No cell of type {cell_type!r} is control: there is nothing to predict from.')
+        raise InputError(f'No cell of type {cell_type!r} is control: '
+                         'there is nothing to predict from.')
     return test
 
 # %% ../nbs/03_data.ipynb #bd795c1d
 def choose_genes(train:PertData, # The cells that may be learned from
                  n:int=2000      # How many genes
                 ) -> pd.Index:
-    "Names of the `n` most variable genes of the training cells, in the file's order (scanpy's `seurat` flavour)"
+    "The `n` most variable genes of the training cells (scanpy's `seurat`), in the file's order"
     import scanpy as sc
     if not (isinstance(n, (int, np.integer)) and n>1):
         raise InputError(f'n_genes is a number of genes, 2 or more, not {n!r}.')
@@ -562,12 +580,13 @@ def _sum_over(data, genes):
     "The same cells with sums over these genes as library sizes"
     index = data.genes.get_indexer(genes)
     if (gone := [g for g,i in zip(genes, index) if i<0]):
-        raise InputError(f'The model\'s library sizes are sums over {len(genes)} genes, and {len(gone)} of these '
-                         f'are missing here: {shorten(gone)}. Give cells with all of them, or train with totals '
-                         'in a column (size_key).')
+        raise InputError(f'The model\'s library sizes are sums over {len(genes)} genes, and '
+                         f'{len(gone)} of these are missing here: {shorten(gone)}. '
+                         'Give cells with all of them, or train with totals in a column '
+                         '(size_key).')
     new = data[:]
-    sums = np.concatenate([block.values[:,index].sum(1, dtype=np.float64) for block in data.blocks()])
-    new.library_size = library_sizes(pd.DataFrame(index=data.cells), None, sums)
+    sums = [block.values[:,index].sum(1, dtype=np.float64) for block in data.blocks()]
+    new.library_size = library_sizes(pd.DataFrame(index=data.cells), None, np.concatenate(sums))
     new.size_genes = pd.Index(genes)
     return new
 
@@ -575,29 +594,30 @@ def _sum_over(data, genes):
 def _check_totals(data, size_key):
     "`InputError` if the model learned from a column of totals and these cells have none"
     if data.size_genes is not None:
-        raise InputError(f'The model\'s library sizes are totals in obs[{size_key!r}], and here they are sums over '
-                         f'the {len(data.size_genes)} genes of the file: name the column of totals '
-                         '(size_key, --size-key).')
+        raise InputError(f'The model\'s library sizes are totals in obs[{size_key!r}], and here '
+                         f'they are sums over the {len(data.size_genes)} genes of the file: '
+                         'name the column of totals (size_key, --size-key).')
 
 def _check_target_sum(data, target_sum):
     "`InputError` if log-normalised cells summed to something else than the model's"
     if target_sum and data.target_sum and abs(data.target_sum/target_sum-1)>.01:
-        raise InputError(f'The model learned from cells normalised to {target_sum:.0f}, and these are normalised to '
-                         f'{data.target_sum:.0f}: normalise them alike '
+        raise InputError(f'The model learned from cells normalised to {target_sum:.0f}, and these '
+                         f'are normalised to {data.target_sum:.0f}: normalise them alike '
                          f'(sc.pp.normalize_total(adata, {target_sum:.0f})).')
 
 # %% ../nbs/03_data.ipynb #ddcf8807
 @patch
 def on_basis(self:PertData,
-             size_key,     # The obs column that library sizes came from; `None` if they are sums over genes
-             size_genes,   # Those genes; `None` for a column
+             size_key,       # The obs column of the model's library sizes; `None` if they are sums
+             size_genes,     # The genes they are sums over; `None` for a column
              target_sum=None # What log-normalised cells summed to; `None` if unknown
             ) -> PertData:
-    "The same cells with library sizes on another dataset's basis; `InputError` if that is impossible"
+    "The same cells, library sizes on another dataset's basis; `InputError` if that is impossible"
     if self.kind!='counts': _check_target_sum(self, target_sum); return self
     if size_genes is None: _check_totals(self, size_key); return self
     ours = self.size_genes
-    if ours is not None and len(ours)==len(size_genes) and (ours.get_indexer(size_genes)>=0).all(): return self
+    same = ours is not None and len(ours)==len(size_genes)
+    if same and (ours.get_indexer(size_genes)>=0).all(): return self
     return _sum_over(self, size_genes)
 
 # %% ../nbs/03_data.ipynb #fc31a39c
@@ -611,15 +631,22 @@ def scan_backed(values:OnDisk, where='X', size=4096):
         top = max(top, block.max())
         if 'log-normalised' in kinds: before_log.append(_expm1_sums(block))
     if len(kinds)==2 and top>=15:
-        raise InputError(f'{where} holds whole numbers up to {top:.4g} in some cells and fractions in others: '
-                         'neither counts nor log1p-normalised.')
+        raise InputError(f'{where} holds whole numbers up to {top:.4g} in some cells and '
+                         'fractions in others: neither counts nor log1p-normalised.')
     sums = np.concatenate(sums)
     if 'log-normalised' not in kinds: return 'counts', sums, None
     return 'log-normalised', sums, same_sum(np.concatenate(before_log))
 
+# %% ../nbs/03_data.ipynb #ef948d4d
+def _values_on_disk(X, where):
+    "What `_values_in_memory` returns, with the values left in their file"
+    return X, *scan_backed(X, where)
+
+
+
 # %% ../nbs/03_data.ipynb #666cd130
 def _lazy_x(train, genes):
-    "Log-normalised expression as a dask array of sparse blocks, for scanpy to go through block by block"
+    "Log-normalised expression as a dask array of sparse blocks, which scanpy reads one by one"
     dask, da = import_extra('dask', 'disk'), import_extra('dask.array', 'disk')
     n, size = len(train), 4096
     read = dask.delayed(lambda start: sp.csr_matrix(train[start:start+size].x[:,genes]))
@@ -630,12 +657,13 @@ def _lazy_x(train, genes):
 
 # %% ../nbs/03_data.ipynb #ac32bbdf
 def _block_batches(data, size, rng, weights, skip, shard, block, ahead=64):
-    "Batches from shuffled runs of neighbours; cells of `ahead` batches are read and mixed at a time"
+    "Batches from shuffled runs of neighbours; cells of `ahead` batches are read and mixed at once"
     scd = import_extra('scdataset', 'disk')
     if weights is None: draw = scd.BlockShuffling(block)
     else: draw = scd.BlockWeightedSampling(block, weights=weights, total_size=len(data))
     runs = scd.scDataset(data, draw, size, ahead, drop_last=len(data)>=size, rank=0, world_size=1,
-                         seed=int(rng.integers(2**31)), fetch_callback=lambda cells, rows: cells[rows],
+                         seed=int(rng.integers(2**31)),
+                         fetch_callback=lambda cells, rows: cells[rows],
                          batch_callback=lambda chosen, rows: (chosen, rows))
     last = None
     for i,(chosen,rows) in enumerate(runs):

@@ -121,7 +121,7 @@ def from_types(self:Effects, p, label, types):
 # %% ../nbs/04_effects.ipynb #aac488fc
 @patch
 def expected(self:Effects, p, cell_type, label):
-    """The log fold change (G,) to expect of cells with control profile `p` (G,), judging by other groups;
+    """The log fold change (G,) to expect of cells with control profile `p` (G,), from other groups;
     None if they say nothing about it"""
     if types := self.types(label, but=cell_type): return self.from_types(p, label, types)
     parts = self.conditions.parts(label)
@@ -139,7 +139,8 @@ def _similar_cases(self:Effects, label):
     n_parts = lambda k: len(self.conditions.parts(k))
     groups = [g for g in self.table.index if g[1]!=self.conditions.control and self.seen(*g)]
     if self.types(label): return [(g, [g]) for g in groups if g[1]==label]
-    return [(g, [h for h in groups if h[1]==g[1]]) for g in groups if n_parts(g[1])==n_parts(label)>1]
+    pairs = [g for g in groups if n_parts(g[1])==n_parts(label)>1]
+    return [(g, [other for other in groups if other[1]==g[1]]) for g in pairs]
 
 # %% ../nbs/04_effects.ipynb #20ff0d39
 @patch

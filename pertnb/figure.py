@@ -268,6 +268,7 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
     ours, width = axes is None, 1.4+3.4*len(cell_types)
     if ours: axes = plt.subplots(1, len(cell_types), figsize=(width, 1.1+.3*len(names)),
                                  sharey=True, squeeze=False, layout='constrained')[1][0]
+    if ours: axes[0].figure.get_layout_engine().set(wspace=.03)
     for ax,t in zip(axes, cell_types):
         _draw_panel(ax, board[board.cell_type==t], predictions, names)
         ax.set_title(short_label(t, 30))

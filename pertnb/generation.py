@@ -30,7 +30,7 @@ from .elbo import *
 # %% ../nbs/11_generation.ipynb #6d858127
 GenerationInput = namedtuple('GenerationInput', 'batch c types prior expected shrinkage rng')
 GenerationInput.__doc__ = """batch: control cells to start from; c: condition vectors asked for (B, C); types: their cell types (B,);
-prior: 'normal' or 'type'; expected: cell type → change of level (G,) that other groups suggest, and shrinkage: how far to go towards it; rng: `torch.Generator`"""
+prior: 'normal' or 'type'; expected: cell type → log fold change (G,) that other groups suggest, and shrinkage: how far to go towards it; rng: `torch.Generator`"""
 
 @dataclass(frozen=True)
 class Mode:
@@ -92,7 +92,7 @@ def mode_C(model:CVAE, ask:GenerationInput):
     return change_counts(b.y, shrink_to_expected(there.log_mean-here.log_mean, ask).exp(), here.mean.clamp(min=1e-8), here.alpha, ask.rng)
 
 def expected_changes(model:CVAE, controls:PertData, target) -> dict:
-    "Cell type → change of level (G,), for the types of these control cells not seen under the target, if other groups suggest one"
+    "Cell type → log fold change (G,), for the types of these control cells not seen under the target, if other groups suggest one"
     types, of = np.unique(controls.types, return_inverse=True)
     means, res = controls.mean_by(of, len(types)), {}
     for t,mean in zip(types, means):

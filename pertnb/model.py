@@ -19,62 +19,85 @@ from fastcore.basics import patch
 from .core import *
 from .data import *
 
-# %% ../nbs/05_model.ipynb #3854125c
+# %% ../nbs/05_model.ipynb #5750dac2
 class Gaussian:
     "Independent normals; `mean` (B, G), `sigma` (G,), on log-normalised expression"
     def __init__(self, mean, sigma): self.mean, self.sigma = mean, sigma
 
     def log_prob(self, x):
         "@eq-gaussian, summed over the genes of each cell, (B,)"
-        return -(((x-self.mean)/self.sigma)**2/2 + self.sigma.log() + math.log(2*math.pi)/2).sum(1)
+        scaled = (x-self.mean)/self.sigma
+        return -(scaled**2/2 + self.sigma.log() + math.log(2*math.pi)/2).sum(1)
 
-    def sample(self, rng=None): return self.mean + self.sigma*torch.randn(self.mean.shape, generator=rng)
+    def sample(self, rng=None):
+        "A draw per cell and gene, (B, G)"
+        return self.mean + self.sigma*torch.randn(self.mean.shape, generator=rng)
 
-# %% ../nbs/05_model.ipynb #c9a410dd
+# %% ../nbs/05_model.ipynb #b4c40292
+def _count_log_prob(y, log_mu, theta, gene): # Each (n,), but θ (G,)
+    "@eq-nb at the non-zero counts, (n,), with what the gradient needs again"
+    theta_y, many = theta[gene], (y>1).nonzero()[:,0]
+    log1p_count = -F.logsigmoid(theta_y.log() - log_mu)
+    log_p = y*log_mu - (y+theta_y)*log1p_count
+    y_many, theta_many = y[many], theta_y[many]
+    log_p[many] += (torch.lgamma(y_many+theta_many) - torch.lgamma(theta)[gene[many]]
+                    - y_many*theta_many.log() - torch.lgamma(y_many+1))
+    return log_p, log1p_count, many
+
+# %% ../nbs/05_model.ipynb #f55f1758
+def _count_gradients(y, theta, gene, log1p_count, many):
+    "@eq-nb-gradients at the non-zero counts: by log μ and by log α, each (n,)"
+    theta_y, minus_sigma = theta[gene], torch.expm1(-log1p_count)
+    y_many, theta_many = y[many], theta_y[many]
+    d_log_alpha = (y+theta_y)*minus_sigma + theta_y*log1p_count
+    psi = torch.digamma(y_many+theta_many) - torch.digamma(theta)[gene[many]]
+    d_log_alpha[many] += y_many - theta_many*psi
+    return y*(-log1p_count).exp() + theta_y*minus_sigma, d_log_alpha
+
+# %% ../nbs/05_model.ipynb #5c0472d7
 class _NBLogProb(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, log_mean, alpha, cell, gene, k):                  # non-zero counts k (n,), and where they are
-        "@eq-nb, summed over genes, (B,): zeros densely; counts in double precision, since large terms cancel in them"
-        am, at = (log_mean + alpha.log()).exp_(), cell*len(alpha)+gene # αμ
-        am.view(-1)[at] = 0
-        log_1am, theta, k = am.log1p(), 1/alpha.double(), k.double()
-        t, log_mu = theta[gene], log_mean.reshape(-1)[at].double()
-        l, many = -F.logsigmoid(t.log() - log_mu), (k>1).nonzero()[:,0] # log(1+αμ); Gamma functions cancel where k = 1
-        n, T = k[many], t[many]
-        seen = k*log_mu - (k+t)*l
-        seen[many] += torch.lgamma(n+T) - torch.lgamma(theta)[gene[many]] - n*T.log() - torch.lgamma(n+1)
-        ctx.save_for_backward(theta, am, log_1am, at, cell, gene, k, l, many)
-        return (-(log_1am@theta.to(am))).index_add_(0, cell, seen.to(am))
+    def forward(ctx, log_mean, alpha, cell, gene, y): # non-zero counts y, and where they are, (n,)
+        "@eq-nb, summed over genes, (B,)"
+        am, index = (log_mean + alpha.log()).exp_(), cell*len(alpha)+gene
+        am.view(-1)[index] = 0
+        log1p_am, theta, y = am.log1p(), 1/alpha.double(), y.double()
+        log_mu = log_mean.reshape(-1)[index].double()
+        log_p, log1p_count, many = _count_log_prob(y, log_mu, theta, gene)
+        ctx.save_for_backward(theta, am, log1p_am, index, cell, gene, y, log1p_count, many)
+        return (-(log1p_am@theta.to(am))).index_add_(0, cell, log_p.to(am))
 
     @staticmethod
-    def backward(ctx, g):
+    def backward(ctx, grad): # (B,)
         "@eq-nb-gradients"
-        theta, am, log_1am, at, cell, gene, k, l, many = ctx.saved_tensors
-        sigma, t, n, theta32 = am/(am+1), theta[gene], k[many], theta.to(g)
-        T, e = t[many], torch.expm1(-l)                                # -σ, where there are counts
-        seen = (k+t)*e + t*l
-        seen[many] += n - T*(torch.digamma(n+T)-torch.digamma(theta)[gene[many]])
-        d_log_alpha = (theta32*(g@log_1am-g@sigma)).index_add_(0, gene, (g[cell]*seen).to(g))
-        d_log_mean = sigma.mul_(theta32).mul_(-g[:,None])              # of the zeros
-        d_log_mean.view(-1)[at] = (g[cell]*(k*(-l).exp()+t*e)).to(g)
-        return d_log_mean, d_log_alpha*theta32, None, None, None       # ∂/∂α = θ ∂/∂log α
+        theta, am, log1p_am, index, cell, gene, y, log1p_count, many = ctx.saved_tensors
+        by_log_mu, by_log_alpha = _count_gradients(y, theta, gene, log1p_count, many)
+        sigma, theta32 = am/(am+1), theta.to(grad)
+        d_log_alpha = theta32*(grad@log1p_am-grad@sigma)       # of the zeros
+        d_log_alpha.index_add_(0, gene, (grad[cell]*by_log_alpha).to(grad))
+        d_log_mean = sigma.mul_(theta32).mul_(-grad[:,None])   # of the zeros
+        d_log_mean.view(-1)[index] = (grad[cell]*by_log_mu).to(grad)
+        return d_log_mean, d_log_alpha*theta32, None, None, None # ∂/∂α = θ ∂/∂log α
 
-# %% ../nbs/05_model.ipynb #2af67c3f
+# %% ../nbs/05_model.ipynb #50dd5211
 NOT_FINITE = "the model's weights are invalid, or these cells are far from those it learned from"
 
-def sample_counts(am,    # αμ, (B, G)
-                  theta, # θ, (G,) or (B, G)
+# %% ../nbs/05_model.ipynb #97e93e63
+def sample_counts(am,      # αμ, (B, G)
+                  theta,   # θ, (G,) or (B, G)
                   rng=None # `torch.Generator`; torch's own by default
-                 ):      # A sparse tensor (B, G)
+                 ):        # A sparse tensor (B, G)
     "@eq-first: negative binomial counts; `InputError` if a mean is not finite"
-    if not am.sum().isfinite(): raise InputError(f'Means to sample from are not finite: {NOT_FINITE}.')
+    if not am.sum().isfinite():
+        raise InputError(f'Means to sample from are not finite: {NOT_FINITE}.')
     u, (B, G) = torch.rand(am.shape, generator=rng), am.shape
-    at = (u < -torch.expm1(-am.log1p()*theta)).view(-1).nonzero()[:,0]      # τ ≤ 1: there is a first molecule
-    u, am, theta = (o.reshape(-1)[at] for o in (u, am, theta.expand(B, G)))
-    first = torch.expm1(-torch.log1p(-u)/theta)/am                          # τ
-    rate = torch._standard_gamma(theta+1, rng)/(1/am+first)                      # λ | τ
-    k = 1 + torch.poisson(((1-first)*rate).clamp(0, 1e18), rng)            # beyond 9e18 torch turns negative
-    return sparse_counts(torch.stack([at//G, at%G]), k, (B, G))
+    arrived = u < -torch.expm1(-am.log1p()*theta)               # τ ≤ 1: there is a first molecule
+    index = arrived.view(-1).nonzero()[:,0]
+    u, am, theta = (dense.reshape(-1)[index] for dense in (u, am, theta.expand(B, G)))
+    tau = torch.expm1(-torch.log1p(-u)/theta)/am
+    rate = torch._standard_gamma(theta+1, rng)/(1/am+tau)       # λ | τ
+    y = 1 + torch.poisson(((1-tau)*rate).clamp(0, 1e18), rng)   # torch turns negative beyond 9e18
+    return sparse_counts(torch.stack([index//G, index%G]), y, (B, G))
 
 # %% ../nbs/05_model.ipynb #9599fb65
 class NegativeBinomial:
@@ -93,16 +116,17 @@ class NegativeBinomial:
         "@eq-first: whole numbers, a sparse tensor (B, G)"
         return sample_counts((self.log_mean + self.alpha.log()).exp(), 1/self.alpha, rng)
 
-# %% ../nbs/05_model.ipynb #ed1b658d
+# %% ../nbs/05_model.ipynb #465f9439
 def mlp(n_in:int,       # Inputs
         n_hidden:int,   # Units per layer
         n_layers:int,   # Layers
         dropout:float   # Share of units silenced while training
        ) -> nn.Sequential:
     "`n_layers` of Linear → LayerNorm → SiLU → Dropout"
-    widths = [n_in] + [n_hidden]*n_layers
-    return nn.Sequential(*[o for a,b in zip(widths, widths[1:])
-                           for o in (nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU(), nn.Dropout(dropout))])
+    layers, widths = [], [n_in] + [n_hidden]*n_layers
+    for a,b in zip(widths, widths[1:]):
+        layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers)
 
 # %% ../nbs/05_model.ipynb #898629a1
 class Encoder(nn.Module):
@@ -125,18 +149,19 @@ class Decoder(nn.Module):
 
     def forward(self, z, c): return self.head(self.body(torch.cat([z, c], 1)))
 
+# %% ../nbs/05_model.ipynb #f99e6ed6
 def log_rate(o, # Decoder output, (B, G)
              s  # Library sizes, (B, 1)
             ):  # (B, G)
     "@eq-share: log mean count; with s = 1, log-softmax over the genes and one bin for all others"
     return o + (s.log() - F.softplus(o.logsumexp(1, keepdim=True))) # log(1 + Σ exp o)
 
-# %% ../nbs/05_model.ipynb #2c437b7b
+# %% ../nbs/05_model.ipynb #a7cff6ae
 class CVAE(nn.Module):
-    "@eq-cvae over named genes and conditions: a conditional VAE (Sohn et al. 2015; counts as in Lopez et al. 2018)"
+    "@eq-cvae over named genes and conditions (Sohn et al. 2015; counts as in Lopez et al. 2018)"
     def __init__(self,
                  genes,                  # Names of the genes, G of them
-                 conditions,             # `Conditions` of the study: C vectors' coordinates
+                 conditions,             # `Conditions` of the dataset: C vectors' coordinates
                  likelihood:str='nb',    # `'nb'` on counts, `'gaussian'` on log-normalised values
                  n_latent:int=10,        # d, the dimension of z
                  n_hidden:int=128,       # Units per hidden layer
@@ -145,67 +170,88 @@ class CVAE(nn.Module):
         super().__init__()
         check_choice(likelihood, ('nb','gaussian'), 'likelihood')
         self.genes, self.conditions, self.likelihood = list(genes), conditions, likelihood
-        self.keys, self.size_genes, self.target_sum = {}, None, None # of the training cells: see `learn_basis`
+        self.keys, self.size_genes, self.target_sum = {}, None, None # set by `learn_basis`
         self.sizes = dict(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
         dims = len(self.genes), len(conditions.names), n_latent, n_hidden, n_layers, dropout
         self.encoder, self.decoder = Encoder(*dims), Decoder(*dims)
 
-    def encode(self, x, c):
-        "`mu`, `logvar` of q(z|x,c), each (B, d)"
-        return self.encoder(x, c)
+# %% ../nbs/05_model.ipynb #3f171ce4
+@patch
+def encode(self:CVAE, x, c):
+    "`mu`, `logvar` of q(z|x,c), each (B, d)"
+    return self.encoder(x, c)
 
-    def decode(self, z, c, s=None):
-        "p(x|z,c) as a likelihood object; counts need library sizes `s`, (B, 1)"
-        o, scale = self.decoder(z, c), self.decoder.log_scale.exp()
-        return Gaussian(o, scale) if self.likelihood=='gaussian' else NegativeBinomial(log_rate(o, s), scale)
+# %% ../nbs/05_model.ipynb #eb664240
+@patch
+def decode(self:CVAE, z, c, s=None):
+    "p(x|z,c) as a likelihood object; counts need library sizes `s`, (B, 1)"
+    o, scale = self.decoder(z, c), self.decoder.log_scale.exp()
+    if self.likelihood=='gaussian': return Gaussian(o, scale)
+    return NegativeBinomial(log_rate(o, s), scale)
 
-    def observed(self, b:Batch):
-        "What the likelihood is asked about: counts, or log-normalised values"
-        return b.x if self.likelihood=='gaussian' else b.y
+# %% ../nbs/05_model.ipynb #e1eab7ae
+@patch
+def observed(self:CVAE, b:Batch):
+    "The batch's values that the likelihood describes: counts, or log-normalised values"
+    return b.x if self.likelihood=='gaussian' else b.y
 
-    def log_expression(self, values, s=None):
-        "What the likelihood speaks of (a sample or a mean), on the log1p(1e4) scale"
-        return values if self.likelihood=='gaussian' else torch.log1p(values.to_dense()*(1e4/s))
+# %% ../nbs/05_model.ipynb #8d605eb1
+@patch
+def log_expression(self:CVAE, values, s=None):
+    "A sample or a mean of the likelihood, on the log1p(1e4) scale"
+    return values if self.likelihood=='gaussian' else torch.log1p(values.to_dense()*(1e4/s))
 
-# %% ../nbs/05_model.ipynb #f99e6ed6
+# %% ../nbs/05_model.ipynb #e18e4212
 @patch
 @torch.no_grad()
 def init_output_bias(self:CVAE,
-             train:PertData # Training cells, with the model's genes
-            ) -> CVAE:
+                     train:PertData # Training cells, with the model's genes
+                    ) -> CVAE:
     "Set the decoder's output bias to the training cells' mean expression"
-    if self.likelihood=='gaussian': bias = torch.as_tensor(train.mean_by(np.zeros(len(train), int), 1)[0])
+    if self.likelihood=='gaussian':
+        bias = torch.as_tensor(train.mean_by(np.zeros(len(train), int), 1)[0])
     else:
-        share = (sum(d.values.sum(0, dtype=np.float64) for d in train.blocks())+.1)/train.library_size.sum(dtype=np.float64)
+        molecules = sum(d.values.sum(0, dtype=np.float64) for d in train.blocks())+.1
+        share = molecules/train.library_size.sum(dtype=np.float64)
         bias = torch.as_tensor(np.log(share/max(1-share.sum(), 1e-3)))
     self.decoder.head.bias.copy_(bias)
     return self
 
-# %% ../nbs/05_model.ipynb #a7cff6ae
+# %% ../nbs/05_model.ipynb #aad16da6
 @patch
 def learn_basis(self:CVAE, train:PertData) -> CVAE:
-    "Note how the training cells were read and what their library sizes are, so that new cells can be brought to the same"
-    self.keys, self.size_genes, self.target_sum = train.keys, None if train.size_genes is None else list(train.size_genes), train.target_sum
+    "Note how the training cells were read and what their library sizes are, for `prepare_data`"
+    self.keys, self.target_sum = train.keys, train.target_sum
+    self.size_genes = None if train.size_genes is None else list(train.size_genes)
     return self
 
-# %% ../nbs/05_model.ipynb #cc023a2c
+# %% ../nbs/05_model.ipynb #b975d3b9
 def check_likelihood(likelihood:str, data:PertData):
-    "`InputError` if there is no such likelihood, or if these values cannot have it"
+    "`InputError` if there is no such likelihood, or if it does not fit the values"
     check_choice(likelihood, ('nb','gaussian'), 'likelihood')
     if likelihood=='nb' and data.kind!='counts':
-        raise InputError(f'The negative binomial needs counts, and these values are log-normalised (not integers). {other_layers(data.keys["layer"], data.layers)} Or use the gaussian likelihood (--likelihood gaussian).')
+        raise InputError('The negative binomial needs counts, and these values are log-normalised '
+                         f'(not integers). {other_layers(data.keys["layer"], data.layers)} '
+                         'Or use the gaussian likelihood (--likelihood gaussian).')
 
-# %% ../nbs/05_model.ipynb #3f171ce4
+# %% ../nbs/05_model.ipynb #49761c62
+def _use_spelling(data, spelling):
+    "Relabel the cells of `data`, in place, where the model spells a condition differently"
+    if all(k==v for k,v in spelling.items()): return
+    data.condition = pd.Series(data.condition).map(spelling).to_numpy(object)
+    data.condition_code = np.unique(data.condition, return_inverse=True)[1]
+
+# %% ../nbs/05_model.ipynb #c9d5fdd3
 @patch
 def prepare_data(self:CVAE,
-          data:PertData   # Any cells
-         ) -> PertData:   # The same cells with the model's genes and condition vectors
-    "Fit `data` to the model by name, library sizes on the model's basis; `InputError` names missing genes, unknown conditions or the wrong kind of values"
+                 data:PertData # Any cells
+                ) -> PertData: # The same cells with the model's genes and condition vectors
+    "`data` as the model needs it; `InputError` for missing genes, unknown conditions, wrong values"
     check_likelihood(self.likelihood, data)
-    new = (data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum) if self.keys else data).to_genes(self.genes)
-    new.conditions, spelling = self.conditions, {o: self.conditions.label(o) for o in sorted(set(new.condition))}
-    if any(k!=o for k,o in spelling.items()):
-        new.condition = pd.Series(new.condition).map(spelling).to_numpy(object)
-        new.condition_code = np.unique(new.condition, return_inverse=True)[1]
-    for o in spelling: self.conditions([o])
+    if self.keys: data = data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum)
+    new = data.to_genes(self.genes)
+    new.conditions = self.conditions
+    spelling = {label: self.conditions.label(label) for label in sorted(set(new.condition))}
+    _use_spelling(new, spelling)
+    for label in spelling: self.conditions([label])
     return new

@@ -18,20 +18,26 @@ from .figure import *
 from .tables import *
 from .run import *
 
-# %% ../nbs/20_report.ipynb #28b58f24
+# %% ../nbs/20_report.ipynb #c6516be6
+def _gene_histogram(real, predicted, control, # Expression of one gene, (cells,) each
+                    bins):
+    "@eq-histogram with the same bins for all three, and their means"
+    edges = np.linspace(0, max(real.max(), control.max(), predicted.max(), .1), bins+1)
+    share = lambda x: (np.histogram(x, edges)[0]/len(x)).round(4).tolist()
+    groups = dict(real=real, predicted=predicted, control=control)
+    return dict(top=round(float(edges[-1]), 3), **{k: share(x) for k,x in groups.items()},
+                means=[round(float(x.mean()), 5) for x in groups.values()])
+
+# %% ../nbs/20_report.ipynb #ac40fc80
 def gene_histograms(real,            # AnnData of real cells, log1p(1e4)
                     is_control,      # Which of them are controls, (cells,)
                     predicted,       # AnnData of predicted cells, the same genes
                     genes,           # Which of them
-                    bins:int=20) -> dict: # Gene → edges, and shares of cells: real, predicted, control
-    "@eq-histogram, the same bins for real, predicted and control cells"
-    X, P, res = dense(real[:,genes]), dense(predicted[:,genes]), {}
-    for j,g in enumerate(genes):
-        edges = np.linspace(0, max(X[:,j].max(), P[:,j].max(), .1), bins+1)
-        share = lambda x: (np.histogram(x, edges)[0]/len(x)).round(4).tolist()
-        res[g] = dict(top=round(float(edges[-1]), 3), real=share(X[~is_control,j]), predicted=share(P[:,j]), control=share(X[is_control,j]),
-                      means=[round(float(x.mean()), 5) for x in (X[~is_control,j], P[:,j], X[is_control,j])])
-    return res
+                    bins:int=20) -> dict: # Gene → highest edge, shares, means
+    "@eq-histogram of each gene, the same bins for real, predicted and control cells"
+    X, P = dense(real[:,genes]), dense(predicted[:,genes])
+    return {gene: _gene_histogram(X[~is_control,j], P[:,j], X[is_control,j], bins)
+            for j,gene in enumerate(genes)}
 
 # %% ../nbs/20_report.ipynb #f162beea
 _page = Template('''<!doctype html>
@@ -58,7 +64,7 @@ select{font:inherit;padding:.3rem}:focus-visible{outline:3px solid #d55e00;outli
 <h2>What was run</h2><pre>$command</pre><pre>$data</pre><p>$versions</p><details><summary>All settings</summary><dl>$settings</dl></details>
 </main><script>
 const H = $genes, pick = document.getElementById('gene'), svg = document.getElementById('picture');
-const series = [['real','#0072b2',''],['predicted','#d55e00','6 4'],['control','#595959','2 3']];
+const series = [['real','#000000',''],['predicted','#d55e00','6 4'],['control','#595959','2 3']];
 function draw(g){
   const h = H[g], n = h.real.length, top = Math.max(...h.real, ...h.predicted, ...h.control);
   const x = k => 50+570*k/n, y = s => 250-220*Math.sqrt(s/top);
@@ -83,37 +89,72 @@ window.addEventListener('hashchange', open); open();
 def picture(fig, alt, dpi=110) -> str:
     "A matplotlib figure as an `<img>` that holds its own pixels"
     png = io.BytesIO(); fig.savefig(png, dpi=dpi, bbox_inches='tight')
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{base64.b64encode(png.getvalue()).decode()}">'
+    data = base64.b64encode(png.getvalue()).decode()
+    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
-# %% ../nbs/20_report.ipynb #ce9fa529
+# %% ../nbs/20_report.ipynb #4db1745e
 def versions() -> str:
     "What computed a run"
-    return f'Python {sys.version.split()[0]}, ' + ', '.join(f'{o} {version(o)}' for o in ('pertnb','torch','anndata','scanpy','numpy'))
+    packages = 'pertnb', 'torch', 'anndata', 'scanpy', 'numpy'
+    found = ', '.join(f'{name} {version(name)}' for name in packages)
+    return f'Python {sys.version.split()[0]}, {found}'
 
-# %% ../nbs/20_report.ipynb #6fd7ae0c
+# %% ../nbs/20_report.ipynb #f0e11a22
+def _words(run):
+    "Title, question and sentences, as HTML"
+    e, settings, sentences = html.escape, run.settings, run.sentences
+    notes = [sentences['not_applicable'], sentences['next_step']]
+    notes += [f'Note: {note}' for note in settings.get('notes', [])]
+    shown = {k: e(sentences[k]) for k in ('verdict','shortfall','coverage','diagnosis')}
+    title = f'{settings["target"]}, predicted'
+    return dict(title=e(title), question=e(settings['question']), **shown,
+                notes=''.join(f'<p>{e(note)}</p>' for note in notes if note))
+
+# %% ../nbs/20_report.ipynb #1dea424d
+def _pictures(run):
+    "The three figures, each with its description"
+    import matplotlib.pyplot as plt
+    scores, curve = scoreboard_plot(run.scoreboard)[0].figure, plot_history(run.history)[0].figure
+    panels = ('Three panels: predicted against true shift of each gene; overlap of the lists of '
+              'top genes; map of real and predicted cells.')
+    metrics = 'Each metric of each prediction, placed between null and ceiling.'
+    parts = dict(figure=picture(run.figure, f'{panels} {run.sentences["verdict"]}'),
+                 scores=picture(scores, f'{metrics} {run.sentences["shortfall"]}'),
+                 history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'))
+    for fig in (scores, curve): plt.close(fig)
+    return parts
+
+# %% ../nbs/20_report.ipynb #7a959e48
+def _genes(run, n):
+    "The `n` most shifted genes: histograms, the list to choose from, and their means in words"
+    e, settings = html.escape, run.settings
+    genes = list(run.shifts.real.abs().nlargest(n).index)
+    is_control = (run.real.obs[settings['condition_key']]==settings['control']).to_numpy()
+    mode_c = (run.predictions.obs['mode']=='C').to_numpy()
+    hists = gene_histograms(run.real, is_control, run.predictions[mode_c], genes)
+    option = lambda gene: f'<option value="{e(gene)}">{e(gene)} ({run.shifts.real[gene]:+.2f})</option>'
+    means = lambda row: ', '.join(f'{mean:.2f}' for mean in row['means'])
+    listed = '; '.join(f'{gene} {means(row)}' for gene,row in hists.items())
+    return dict(options=''.join(map(option, genes)), genes=json.dumps(hists).replace('</', '<\\/'),
+                said=e(f'Mean expression in real, predicted and control cells: {listed}'))
+
+# %% ../nbs/20_report.ipynb #c36755e7
+def _settings(run):
+    "What was run, and how to run it again"
+    e, hidden = html.escape, ('data','question','notes','not_applicable')
+    shown = {k: v for k,v in run.settings.items() if k not in hidden and v is not None}
+    return dict(command=e(command_of(run.settings)), data=e(run.settings['data']),
+                versions=e(versions()),
+                settings=''.join(f'<dt>{e(k)}</dt><dd>{e(str(v))}</dd>' for k,v in shown.items()))
+
+# %% ../nbs/20_report.ipynb #2cb5487c
 def report(run,           # A `Run`
            genes:int=20   # How many of the most shifted genes to offer
           ) -> str:       # HTML
     "A run on one self-contained page"
-    import matplotlib.pyplot as plt
-    e, o = html.escape, run.settings
-    most = list(run.shifts.real.abs().nlargest(genes).index)
-    is_control, mode_c = (run.real.obs[o['condition_key']]==o['control']).to_numpy(), (run.predictions.obs['mode']=='C').to_numpy()
-    hists = gene_histograms(run.real, is_control, run.predictions[mode_c], most)
-    scores, curve = scoreboard_plot(run.scoreboard)[0].figure, plot_history(run.history)[0].figure
-    said, notes = run.sentences, [f'Note: {n}' for n in o.get('notes', [])]
-    parts = dict(title=e(f'{o["target"]}, predicted'), question=e(o['question']), verdict=e(said['verdict']), shortfall=e(said['shortfall']), coverage=e(said['coverage']), notes=''.join(f'<p>{e(n)}</p>' for n in [said['not_applicable'], said['next_step'], *notes] if n),
-        figure=picture(run.figure, f'Three panels: predicted against true shift of each gene; overlap of the lists of top genes; map of real and predicted cells. {said["verdict"]}'),
-        board=BoardView(run.scoreboard)._repr_html_(),
-        scores=picture(scores, f'Each metric of each prediction, placed between null and ceiling. {said["shortfall"]}'),
-        options=''.join(f'<option value="{e(g)}">{e(g)} ({run.shifts.real[g]:+.2f})</option>' for g in most),
-        said=e('Mean expression in real, predicted and control cells: ' + '; '.join(f'{g} {", ".join(f"{m:.2f}" for m in h["means"])}' for g,h in hists.items())),
-        history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'), diagnosis=e(said['diagnosis']),
-        command=e(command_of(o)), data=e(o['data']), versions=e(versions()),
-        settings=''.join(f'<dt>{e(k)}</dt><dd>{e(str(v))}</dd>' for k,v in o.items() if k not in ('data','question','notes','not_applicable') and v is not None),
-        genes=json.dumps(hists).replace('</', '<\\/'))
-    for f in (scores, curve): plt.close(f)
-    return _page.substitute(parts)
+    board = BoardView(run.scoreboard)._repr_html_()
+    return _page.substitute(board=board, **_words(run), **_pictures(run), **_genes(run, genes),
+                            **_settings(run))
 
 # %% ../nbs/20_report.ipynb #c09f50ca
 @patch

@@ -24,140 +24,190 @@ from .board import *
 from .tables import *
 from .figure import *
 
-# %% ../nbs/19_run.ipynb #f2699de4
-judged = modes['B'], modes['C'] # A draws cells of the whole study: a different question
-
-def against_rules(board:pd.DataFrame, mode:str, cell_type='all', names=('r','J50','E')) -> dict:
-    "'better', 'worse', 'open' (not told apart) and 'blind' (null and ceiling too close) → the mode's rows, by metric"
-    of = board[(board.cell_type==cell_type) & (board.prediction==mode)].set_index('metric')
-    of = of.loc[[k for k in names if k in of.index and of.value.notna()[k]]]
-    blind, told = of.note==too_close, of.rival.notna() & (of.note!=too_close)
-    better, worse = told & (of.gain_low>0), told & (of.gain_high<0)
-    return dict(better=of[better], worse=of[worse], open=of[told & ~better & ~worse], blind=of[blind])
-
-def compared(board:pd.DataFrame) -> dict:
-    "`against_rules` of modes B and C, those that are on the board, by title"
-    return {o.title: against_rules(board, o.title) for o in judged if (board.prediction==o.title).any()}
-
 # %% ../nbs/19_run.ipynb #00a82ede
-def _and(words): return words[0] if len(words)==1 else f'{", ".join(words[:-1])} and {words[-1]}'
-
-def _versus(of):
-    name = lambda r: 'untouched control cells' if r=='control' else r
-    digits = lambda a,b: next((n for n in (3, 4, 5) if f'{a:.{n}f}'!=f'{b:.{n}f}'), 3)
-    rival = lambda o: o.value-o.gain if metrics[o.Index].better=='high' else o.value+o.gain
-    return _and([f'{name(o.rival)} in {o.Index} ({o.value:.{(n := digits(o.value, rival(o)))}f} against {rival(o):.{n}f})' for o in of.itertuples()])
+judged = modes['B'], modes['C'] # A draws cells of the whole dataset: a different question
 
 # %% ../nbs/19_run.ipynb #e8e705bc
-def verdict(board:pd.DataFrame) -> str:
-    "In words: are modes B and C better than the best trivial answer, in what a mean shows and in what only cells show?"
-    res, blind = [], []
-    for m,o in compared(board).items():
-        said, blind = [], list(o['blind'].index)
-        if len(o['better']): said.append(f'better than every trivial answer in {_and(list(o["better"].index))}')
-        if len(o['worse']): said.append(f'worse than {_versus(o["worse"])}')
-        if len(o['open']): said.append(f'not told apart by these cells from {_versus(o["open"])}')
-        if said: res.append(f'M{m[1:]} is {"; ".join(said)}.')
-    if blind: res.append(f'{_and(blind)} can say nothing here: {too_close}.')
-    return ' '.join(res)
+def against_rules(board:pd.DataFrame, mode:str, cell_type='all', names=('r','J50','E')) -> dict:
+    "'better', 'worse', 'open' (undecided), 'blind' (null too close to ceiling) → rows by metric"
+    rows = board[(board.cell_type==cell_type) & (board.prediction==mode)].set_index('metric')
+    rows = rows.loc[[k for k in names if k in rows.index and rows.value.notna()[k]]]
+    blind = rows.note==too_close
+    compared = rows.rival.notna() & ~blind
+    better, worse = compared & (rows.gain_low>0), compared & (rows.gain_high<0)
+    open_ = compared & ~better & ~worse
+    return dict(better=rows[better], worse=rows[worse], open=rows[open_], blind=rows[blind])
 
-# %% ../nbs/19_run.ipynb #03644b68
+# %% ../nbs/19_run.ipynb #6f5eed91
+def compared(board:pd.DataFrame) -> dict:
+    "`against_rules` of modes B and C, those that are on the board, by title"
+    found = set(board.prediction)
+    return {mode.title: against_rules(board, mode.title) for mode in judged if mode.title in found}
+
+# %% ../nbs/19_run.ipynb #d8a577cd
+def _and(words): return words[0] if len(words)==1 else f'{", ".join(words[:-1])} and {words[-1]}'
+
+# %% ../nbs/19_run.ipynb #fc57c8a1
+def _two_numbers(a, b):
+    "Two numbers with three digits, or as many as show that they differ, at most five"
+    n = next((n for n in (3, 4, 5) if f'{a:.{n}f}'!=f'{b:.{n}f}'), 3)
+    return f'({a:.{n}f} against {b:.{n}f})'
+
+# %% ../nbs/19_run.ipynb #ce0b5711
+def _versus(rows):
+    "The rival of each row, the metric, and both values"
+    name = lambda rival: 'untouched control cells' if rival=='control' else rival
+    sign = lambda row: 1 if metrics[row.Index].better=='high' else -1
+    numbers = lambda row: _two_numbers(row.value, row.value-sign(row)*row.gain)
+    return _and([f'{name(row.rival)} in {row.Index} {numbers(row)}' for row in rows.itertuples()])
+
+# %% ../nbs/19_run.ipynb #0b02bc61
+def verdict(board:pd.DataFrame) -> str:
+    "In words: are modes B and C better than the best trivial answer, in means and in cells?"
+    sentences, blind = [], []
+    for title,rows in compared(board).items():
+        parts, blind = [], list(rows['blind'].index)
+        better, worse, undecided = rows['better'], rows['worse'], rows['open']
+        names = list(better.index)
+        if names: parts.append(f'better than every trivial answer in {_and(names)}')
+        if len(worse): parts.append(f'worse than {_versus(worse)}')
+        if len(undecided): parts.append(f'not told apart by these cells from {_versus(undecided)}')
+        if parts: sentences.append(f'M{title[1:]} is {"; ".join(parts)}.')
+    if blind: sentences.append(f'{_and(blind)} can say nothing here: {too_close}.')
+    return ' '.join(sentences)
+
+# %% ../nbs/19_run.ipynb #32e8f461
 def next_step(board:pd.DataFrame) -> str:
     "What to do about a poor result; '' if there is no need"
     both = compared(board)
     if not both: return ''
-    if not any(len(o[k]) for o in both.values() for k in ('better','worse','open')): return 'These cells cannot tell a good prediction from a bad one: score on more cells, or on a stronger perturbation.'
-    worse = set.intersection(*(set(o['worse'].index) for o in both.values()))
-    if worse:
+    if not any(len(rows[k]) for rows in both.values() for k in ('better','worse','open')):
+        return ('These cells cannot tell a good prediction from a bad one: score on more cells, '
+                'or on a stronger perturbation.')
+    if worse := set.intersection(*(set(rows['worse'].index) for rows in both.values())):
         rows = next(iter(both.values()))['worse'].loc[sorted(worse)]
-        return f'No mode is as good as {_and(sorted(set(rows.rival.replace("control", "the control cells themselves"))))} in {_and(list(rows.index))}: use that rule there (pertnb.baselines.baseline_cells).'
-    r = board[(board.cell_type=='all') & (board.metric=='r') & board.prediction.isin(both)].calibrated.max()
-    if r<.5: return f'Less than half of the way to the ceiling in r: look at the remedies (more training cells or cell types first) before relying on these cells.'
+        better_rules = sorted(set(rows.rival.replace('control', 'the control cells themselves')))
+        return (f'No mode is as good as {_and(better_rules)} in {_and(list(rows.index))}: '
+                'use that rule there (pertnb.baselines.baseline_cells).')
+    rows = board[(board.cell_type=='all') & (board.metric=='r') & board.prediction.isin(both)]
+    if rows.calibrated.max()<.5:
+        return ('Less than half of the way to the ceiling in r: look at the remedies '
+                '(more training cells or cell types first) before relying on these cells.')
     return ''
 
-# %% ../nbs/19_run.ipynb #d8a577cd
+# %% ../nbs/19_run.ipynb #d6c225a0
 def shortfall(board:pd.DataFrame, mode=modes['C'].title) -> str:
-    "In words: the way from control cells to the ceiling that `mode` covers, its weakest metric and its weakest cell type"
-    of = board[(board.prediction==mode) & board.calibrated.notna()]
-    way = of[of.cell_type=='all'].set_index('metric').calibrated
+    "In words: the way from null to ceiling that `mode` covers, its weakest metric and cell type"
+    rows = board[(board.prediction==mode) & board.calibrated.notna()]
+    way = rows[rows.cell_type=='all'].set_index('metric').calibrated
     if way.empty: return ''
-    said = ', '.join(f'{way[k]:.0%} in {k}' for k in ('r','J50','E') if k in way)
-    res = f'Of the way from the null (0 %: untouched control cells, or chance) to the ceiling (100 %: real cells), {mode} covers {said}; least in {way.idxmin()}, {way.min():.0%}.'
-    far = of[~of.cell_type.isin(['all','mean']) & (of.metric=='E')].set_index('cell_type').value
-    return res if len(far)<2 else f'{res} Its cells are farthest from the real ones in {far.idxmax()} (E = {far.max():.3g}).'
+    covers = ', '.join(f'{way[k]:.0%} in {k}' for k in ('r','J50','E') if k in way)
+    res = ('Of the way from the null (0 %: untouched control cells, or chance) '
+           f'to the ceiling (100 %: real cells), {mode} covers {covers}; '
+           f'least in {way.idxmin()}, {way.min():.0%}.')
+    by_type = rows[~rows.cell_type.isin(['all','mean']) & (rows.metric=='E')]
+    far = by_type.set_index('cell_type').value
+    if len(far)<2: return res
+    worst = f'{far.idxmax()} (E = {far.max():.3g})'
+    return f'{res} Its cells are farthest from the real ones in {worst}.'
 
+# %% ../nbs/19_run.ipynb #f37f53c7
 def coverage(shifts:pd.DataFrame # Genes × shift, low, high, real
             ) -> str:
     "In words: how many real shifts the intervals hold"
-    inside, top = shifts.real.between(shifts.low, shifts.high), shifts['shift'].abs().nlargest(100).index
-    return f'The 90 % intervals of {modes["C"].title} hold {inside.mean():.0%} of the genes\' real shifts, and {inside[top].mean():.0%} of the {len(top)} largest predicted.'
+    inside = shifts.real.between(shifts.low, shifts.high)
+    top = shifts['shift'].abs().nlargest(100).index
+    return (f'The 90 % intervals of {modes["C"].title} hold {inside.mean():.0%} '
+            f'of the genes\' real shifts, and {inside[top].mean():.0%} '
+            f'of the {len(top)} largest predicted.')
 
-# %% ../nbs/19_run.ipynb #d6c225a0
+# %% ../nbs/19_run.ipynb #7f6dbea5
 @dataclass(repr=False)
 class Run:
     "Everything a run produced"
     settings: dict           # What was asked for, and what the data were found to be
     model: CVAE              # Trained
     history: pd.DataFrame    # One row per epoch
-    predictions: ad.AnnData  # Predicted cells of all modes, and the control cells they started from (`mode` empty)
+    predictions: ad.AnnData  # Cells of all modes, and the controls they started from (`mode` empty)
     real: ad.AnnData         # The real test cells they are scored against: perturbed and control
     scoreboard: pd.DataFrame # Columns prediction, cell_type, metric, value
-    shifts: pd.DataFrame     # Genes × predicted mean shift of mode C with a 90 % interval (shift, low, high), and the real one
+    shifts: pd.DataFrame     # Genes × shift of mode C (shift, low, high) and the real one
     figure: object           # The three panels, a matplotlib figure
     diagnosis: Diagnosis     # What became of z, in words
 
     @property
     def sentences(self) -> dict:
-        "What the numbers mean: verdict, baselines that do not apply, way to the ceiling, intervals, what to do, diagnosis"
-        board = self.scoreboard
-        return dict(verdict=verdict(board), not_applicable=not_applicable(self.settings.get('not_applicable', {})), shortfall=shortfall(board),
-                    coverage=coverage(self.shifts), next_step=next_step(board), diagnosis=str(self.diagnosis))
+        "What the numbers mean, from the verdict to the diagnosis, by name"
+        board, gone = self.scoreboard, self.settings.get('not_applicable', {})
+        return dict(verdict=verdict(board), not_applicable=not_applicable(gone),
+                    shortfall=shortfall(board), coverage=coverage(self.shifts),
+                    next_step=next_step(board), diagnosis=str(self.diagnosis))
 
     @property
     def words(self) -> list:
         "The sentences there are, and the notes"
-        return [*filter(None, self.sentences.values()), *(f'Note: {o}' for o in self.settings.get('notes', []))]
+        notes = [f'Note: {note}' for note in self.settings.get('notes', [])]
+        return [*filter(None, self.sentences.values()), *notes]
 
     def __repr__(self):
         "The data, the scoreboard and the diagnosis as text"
-        return '\n\n'.join([self.settings['data'], self.settings['question'], str(BoardView(self.scoreboard)), '\n'.join(self.words)])
+        parts = self.settings['data'], self.settings['question'], str(BoardView(self.scoreboard))
+        return '\n\n'.join([*parts, '\n'.join(self.words)])
 
-# %% ../nbs/19_run.ipynb #ab35e2b0
+# %% ../nbs/19_run.ipynb #7226c493
 def command_of(settings) -> str:
     "The command line that repeats a run"
     skip = ['data','source','question','progress','checkpoint','resume','notes','not_applicable']
     if not settings.get('devices'): skip += ['nodes','accelerator','precision']
-    said = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
+    given = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
     option = lambda k,v: ['--'+k.replace('_','-')] + ([] if v is True else [str(v)])
-    return shlex.join(['pertnb', 'run', settings['source'], *(s for k,v in said.items() for s in option(k, v))])
+    words = [word for k,v in given.items() for word in option(k, v)]
+    return shlex.join(['pertnb', 'run', settings['source'], *words])
 
-# %% ../nbs/19_run.ipynb #3ee718f0
+# %% ../nbs/19_run.ipynb #5a728cf8
 def controls_adata(controls):
-    "The control cells beside the predictions, as judges such as cell-eval want them: no mode, their own source"
+    "The control cells beside the predictions: no mode, their own source"
     a = controls.to_adata()
     a.obs['mode'], a.obs['source'] = None, a.obs_names
     return a
 
+# %% ../nbs/19_run.ipynb #4337ea4a
+def _shifts_with_truth(trained, task, observed, seed):
+    "Predicted shifts of mode C with their intervals, and the real ones"
+    shifts = shift_interval([model for model,_ in trained], task.controls, task.target, seed=seed)
+    controls = observed.is_control
+    shifts['real'] = profile(observed.x, ~controls)-profile(observed.x, controls)
+    return shifts
 
+# %% ../nbs/19_run.ipynb #d43d72ad
+def _all_cells(predictions, task, keys):
+    "Predicted cells of all modes and the controls as one AnnData, with coordinates"
+    cells = ad.concat([*predictions.values(), controls_adata(task.controls)])
+    cells = attach_coordinates(attach_pca(cells, task.pcs))
+    columns = 'mode', keys['condition_key'], keys['cell_type_key']
+    cells.obs = cells.obs.astype({k: 'category' for k in columns if k in cells.obs})
+    return cells
 
-# %% ../nbs/19_run.ipynb #f37f53c7
+# %% ../nbs/19_run.ipynb #b9f1534f
 def predict_and_score(settings, # The arguments of `speedrun`
-                      cells,    # The study
+                      cells,    # The dataset
                       task,     # The question
                       trained   # Model and history of each member; the first one predicts
                      ) -> Run:
     "What follows training: cells, the board, intervals, the figure"
-    o, (model, history), task = SimpleNamespace(**settings), trained[0], task.to_memory()
-    predictions = {m.title: generate(model, task.controls, task.target, k, seed=o.seed, progress=o.progress) for k,m in modes.items()}
-    board, observed, keys = task.score(predictions, progress=o.progress), task.observed, cells.keys
-    condition_key, cell_type_key = keys['condition_key'], keys['cell_type_key']
-    shifts = shift_interval([m for m,_ in trained], task.controls, task.target, seed=o.seed)
-    shifts['real'] = profile(observed.x, ~observed.is_control)-profile(observed.x, observed.is_control)
-    fig, _ = three_panel(predictions, task.real, board, condition_key, keys['control'], modes['C'].title, shifts, o.embedding, o.seed)
+    config, (model, history), task = SimpleNamespace(**settings), trained[0], task.to_memory()
+    generated = lambda k: generate(model, task.controls, task.target, k,
+                                   seed=config.seed, progress=config.progress)
+    predictions = {mode.title: generated(k) for k,mode in modes.items()}
+    board = task.score(predictions, progress=config.progress)
+    observed, keys = task.observed, cells.keys
+    shifts = _shifts_with_truth(trained, task, observed, config.seed)
+    fig, _ = three_panel(predictions, task.real, board, keys['condition_key'], keys['control'],
+                         modes['C'].title, shifts, config.embedding, config.seed)
     import matplotlib.pyplot as plt
     plt.close(fig) # the `Run` shows it
-    both = attach_coordinates(attach_pca(ad.concat([*predictions.values(), controls_adata(task.controls)]), task.pcs))
-    both.obs = both.obs.astype({o: 'category' for o in ('mode', condition_key, cell_type_key) if o in both.obs})
     notes = [*cells.notes, *filter(None, [drawn_of(observed.condition)])]
-    settings = settings | dict(keys, data=str(cells), source=str(o.data), question=str(task), notes=notes, not_applicable=task.not_applicable)
-    return Run(settings, model, history, both, task.real, board, shifts, fig, diagnose(model, observed, o.seed))
+    settings = settings | dict(keys, data=str(cells), source=str(config.data), question=str(task),
+                               notes=notes, not_applicable=task.not_applicable)
+    return Run(settings, model, history, _all_cells(predictions, task, keys), task.real, board,
+               shifts, fig, diagnose(model, observed, config.seed))

@@ -40,7 +40,7 @@ def save_model(model:CVAE,
                folder,            # Where to
                force:bool=False   # Replace a model that is there?
               ):
-    "Make a folder that holds the model; whole or not at all"
+    "Make a folder that holds the model, atomically"
     with atomic_dir(folder, force) as f: write_model(model, f)
 
 # %% ../nbs/09_saving.ipynb #1ec06f3d

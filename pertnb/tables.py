@@ -50,10 +50,11 @@ def with_arrows(table:pd.DataFrame) -> pd.DataFrame:
 
 # %% ../nbs/15_tables.ipynb #17f6979b
 def text_table(table:pd.DataFrame, # Metrics get their arrows here
-               width:int=None      # Characters; of the terminal by default, or 80
+               width:int=None,     # Characters; of the terminal by default, or 80
+               arrows:bool=True    # Say which way is better? Not for spreads
               ) -> str:
     "A table as text, in as many parts below each other as the width asks for"
-    table, parts = with_arrows(table), []
+    table, parts = with_arrows(table) if arrows else table, []
     width = width or shutil.get_terminal_size((80, 24)).columns
     fits = lambda columns: len(table[columns].to_string().split('\n')[0])<=width
     columns = list(table)
@@ -132,7 +133,7 @@ def _repr_html_(self:BoardView):
 def condition_table(board:pd.DataFrame, # From `scoreboard`, of several conditions
                     names=('r','r vs mean','J50','E','C2ST','discrimination') # Which metrics
                    ) -> pd.DataFrame:   # A row per prediction and condition, all cells of each
-    "A screen, a perturbation a row, for people: the heads have arrows"
+    "A screen, a row per prediction and perturbation"
     rows = board[(board.cell_type=='all') & ~board.prediction.isin(['control','ceiling'])]
     rows = rows[rows.metric.isin(names)]
     table = rows.pivot(index=['prediction','condition'], columns='metric', values='value')
@@ -140,4 +141,4 @@ def condition_table(board:pd.DataFrame, # From `scoreboard`, of several conditio
     cells = rows.groupby('condition').cells.max()
     cells = cells.reindex(table.index.get_level_values('condition'))
     table.insert(0, 'cells', cells.astype('Int64').to_numpy())
-    return with_arrows(table.rename_axis(columns=None))
+    return table.rename_axis(columns=None)

@@ -22,28 +22,39 @@ from .data import *
 from .task import *
 from .run import *
 
-# %% ../nbs/23_template.ipynb #51fdb812
-control_words = ('control','ctrl','ctl','untreated','unstimulated','unstim','vehicle','dmso','pbs','mock','non-targeting','nt','wt','wildtype','none')
-condition_words = ('condition','perturb','treat','stim','drug','guide','given','gene','label','exposure')
+# %% ../nbs/23_template.ipynb #d25eee13
+control_words = ('control','ctrl','ctl','untreated','unstimulated','unstim','vehicle','dmso','pbs',
+                 'mock','non-targeting','nt','wt','wildtype','none')
+condition_words = ('condition','perturb','treat','stim','drug','guide','given','gene','label',
+                   'exposure')
 type_words = ('cell_type','celltype','cell type','annotation','type','cluster','leiden','louvain')
 
-def _named(name, words): return sum(o in str(name).lower() for o in words)
-
+# %% ../nbs/23_template.ipynb #ae7f6fa3
 def control_of(values):
     "The value that reads like a word for nothing given, or `None`"
-    plain = {' '.join(set(split_label(str(o).lower()))): str(o) for o in sorted(values, key=lambda o: '+' not in str(o))} # NT+NT reads like NT
-    return next((plain[o] for o in control_words if o in plain), None)
+    words = lambda value: ' '.join(set(split_label(value.lower()))) # NT+NT reads like NT
+    in_order = sorted(map(str, values), key=lambda value: '+' not in value)
+    plain = {words(value): value for value in in_order}
+    return next((plain[word] for word in control_words if word in plain), None)
 
+# %% ../nbs/23_template.ipynb #648e8989
 def label_columns(obs, most=1000):
-    "Columns that could be labels: words, between 2 and `most` of them, and fewer than half as many as cells"
-    words = [k for k in obs.columns if not pd.api.types.is_numeric_dtype(obs[k]) or obs[k].dtype==bool]
-    return [k for k in words if 2<=obs[k].nunique()<=min(most, len(obs)//2)]
+    "Columns that could be labels: words, 2 to `most` of them, fewer than half as many as cells"
+    is_number = lambda column: pd.api.types.is_numeric_dtype(column) and column.dtype!=bool
+    return [k for k in obs.columns if not is_number(obs[k]) and 2<=obs[k].nunique()<=min(most, len(obs)//2)]
 
+# %% ../nbs/23_template.ipynb #49af02c4
+def _named(name, words):
+    "How many of these words a column's name holds"
+    return sum(word in str(name).lower() for word in words)
+
+# %% ../nbs/23_template.ipynb #ebc29b4e
 def guess_columns(obs) -> dict:
-    "The columns that look like condition and cell type, and the label that looks like control; `None` where nothing does"
+    "Columns that look like condition and cell type, and the label of controls; else `None`"
     labels = label_columns(obs)
-    controls = {k: c for k in labels if (c := control_of(obs[k].unique()))}
-    condition = max(controls, key=lambda k: _named(k, condition_words), default=None) # the first of equals
+    controls = {k: label for k in labels if (label := control_of(obs[k].unique()))}
+    by_name = lambda k: _named(k, condition_words)
+    condition = max(controls, key=by_name, default=None) # the first of equals
     types = [k for k in labels if k!=condition and _named(k, type_words)]
     cell_type = max(types, key=lambda k: _named(k, type_words), default=None)
     return dict(condition_key=condition, control=controls.get(condition), cell_type_key=cell_type)
@@ -63,66 +74,100 @@ class Inspection:
 
     def __repr__(self):
         "Everything in words"
-        lines = [f'{self.source}: {self.shape[0]} cells × {self.shape[1]} genes', *(f'  {k}: {v}' for k,v in self.kinds.items()),
-                 'columns that could be labels: '+(', '.join(f'{k} ({n})' for k,n in self.labels.items()) or 'none')]
-        said = {k: v for k,v in self.keys.items() if v is not None or k in ('condition_key','control','cell_type_key')}
-        lines += [f'{k}: {"nothing looks like it" if v is None else v}' for k,v in said.items()]
+        labels = ', '.join(f'{k} ({n})' for k,n in self.labels.items())
+        lines = [f'{self.source}: {self.shape[0]} cells × {self.shape[1]} genes',
+                 *(f'  {k}: {v}' for k,v in self.kinds.items()),
+                 f'columns that could be labels: {labels or "none"}']
+        always = 'condition_key', 'control', 'cell_type_key'
+        shown = {k: v for k,v in self.keys.items() if v is not None or k in always}
+        lines += [f'{k}: {"nothing looks like it" if v is None else v}' for k,v in shown.items()]
         if self.groups is not None:
             more = len(self.groups)-30
-            lines += ['', 'cells per group', self.groups.head(30).to_string(), *([f'… {more} more'] if more>0 else []), '']
-        lines += [f'Note: {o}' for o in self.notes]
+            rest = [f'… {more} more'] if more>0 else []
+            lines += ['', 'cells per group', self.groups.head(30).to_string(), *rest, '']
+        lines += [f'Note: {note}' for note in self.notes]
         if self.refused: return '\n'.join([*lines, f'A run would be refused: {self.refused}'])
-        return '\n'.join([*lines, f'A run can start: {command_of(self.keys | dict(source=self.source))}'])
+        command = command_of(self.keys | dict(source=self.source))
+        return '\n'.join([*lines, f'A run can start: {command}'])
 
+# %% ../nbs/23_template.ipynb #063d5c66
 def _kind(X, where):
     try: return 'empty' if X is None else value_kind(X, where)
     except InputError as e: return f'refused: {e}'
 
-# %% ../nbs/23_template.ipynb #2217221a
+# %% ../nbs/23_template.ipynb #7176f93d
+def _all_values(adata):
+    "Where values lie → name of the layer (`None` for X), values"
+    values = {'X': (None, adata.X)} | {f'layers[{k!r}]': (k, adata.layers[k]) for k in adata.layers}
+    if 'raw' in layer_names(adata)[len(adata.layers):]: values['raw'] = 'raw', adata.raw.X
+    return values
+
+# %% ../nbs/23_template.ipynb #92965e9d
+def _choose_values(kinds, values, layer, adata):
+    "The place of the values to use: the layer that was named, or counts if there are any"
+    if layer:
+        name = check_choice(layer, layer_names(adata), 'layer')
+        return next((k for k,(found,_) in values.items() if found==name), 'X')
+    first = lambda kind: [k for k,v in kinds.items() if v==kind]
+    return (first('counts') or first('log-normalised') or ['X'])[0]
+
+# %% ../nbs/23_template.ipynb #5208b2f8
+def _try(look, adata, target, known_target):
+    "Open the cells as a run would; fill in groups, notes and target, or raise `InputError`"
+    keys = look.keys
+    if not (keys['condition_key'] and keys['control']):
+        raise InputError('no column holds a word for control. Say --condition-key and --control.')
+    cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
+    look.notes = cells.notes
+    look.groups = pd.crosstab(cells.condition, cells.types).rename_axis(index=None, columns=None)
+    rest = look.groups.sum(1).drop(keys['control'])
+    keys['target'] = target and cells.conditions.label(target) or known_target or rest.idxmax()
+    choose_test(cells, check_choice(keys['target'], rest.index, 'target condition'))
+
+# %% ../nbs/23_template.ipynb #287ed01e
 def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study known by name
-                  condition_key:str=None, # Column of obs that says what each cell was given; proposed if not said, as are the others
+                  condition_key:str=None, # Column of obs that says what each cell was given; else proposed
                   control:str=None,       # The label of unperturbed cells in it
                   cell_type_key:str=None, # Column of obs with the cell type
                   target:str=None,        # The condition to predict
                   layer:str=None,         # Layer to read instead of X; raw is the AnnData's raw
-                  size_key:str=None,      # Column of obs with each cell's total count, if the file lacks some genes
+                  size_key:str=None,      # Column of obs with each cell's total, if genes are missing
                   separator:str='+'       # What stands between the parts of a pair in its label
                  ) -> Inspection:
-    "Look at a study: kind of values, columns that look like condition and cell type, cells per group, and what a run would refuse"
+    "Look at a dataset: values, likely columns, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in known_datasets
-    adata = known_datasets[data][0]() if known else data if isinstance(data, ad.AnnData) else read_h5ad(data)
-    values = {'X': (None, adata.X)} | {f'layers[{k!r}]': (k, adata.layers[k]) for k in adata.layers}
-    if 'raw' in layer_names(adata)[len(adata.layers):]: values['raw'] = 'raw', adata.raw.X
+    in_memory = isinstance(data, ad.AnnData)
+    adata = known_datasets[data][0]() if known else data if in_memory else read_h5ad(data)
+    values = _all_values(adata)
     kinds = {where: _kind(X, where) for where,(_,X) in values.items()}
     if condition_key: check_choice(condition_key, adata.obs.columns, 'obs column')
-    said = {k: v for k,v in dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key).items() if v is not None}
-    keys = guess_columns(adata.obs) | (known_datasets[data][1] if known else {}) | said
-    if condition_key and not control: keys['control'] = control_of(adata.obs[condition_key].unique())
-    usable = [k for k,v in kinds.items() if v=='counts'] or [k for k,v in kinds.items() if v=='log-normalised'] or ['X']
-    chosen = next((k for k,(name,_) in values.items() if name==check_choice(layer, layer_names(adata), 'layer')), 'X') if layer else usable[0]
-    if values[chosen][0] is not None: keys['layer'] = values[chosen][0]
+    given = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key)
+    overrides = {k: v for k,v in given.items() if v is not None}
+    keys = guess_columns(adata.obs) | (known_datasets[data][1] if known else {}) | overrides
+    if condition_key and not control:
+        keys['control'] = control_of(adata.obs[condition_key].unique())
+    chosen = _choose_values(kinds, values, layer, adata)
+    name, X = values[chosen]
+    if name is not None: keys['layer'] = name
     if kinds[chosen]=='log-normalised': keys['likelihood'] = 'gaussian'
     if separator!='+': keys['separator'] = separator
-    if size_key or kinds[chosen]=='counts' and not keys.get('size_key'): keys['size_key'] = size_key or guess_size_key(adata.obs, np.asarray(values[chosen][1].sum(1), dtype=float).ravel())
+    if size_key or kinds[chosen]=='counts' and not keys.get('size_key'):
+        totals = np.asarray(X.sum(1), dtype=float).ravel()
+        keys['size_key'] = size_key or guess_size_key(adata.obs, totals)
     labels = {k: adata.obs[k].nunique() for k in label_columns(adata.obs)}
-    look = Inspection('AnnData' if isinstance(data, ad.AnnData) else str(data), adata.shape, kinds, keys, labels=labels)
-    try:
-        if not (keys['condition_key'] and keys['control']): raise InputError('no column holds a word for control. Say --condition-key and --control.')
-        cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
-        look.notes = cells.notes
-        look.groups = pd.crosstab(cells.condition, cells.types).rename_axis(index=None, columns=None)
-        rest = look.groups.sum(1).drop(keys['control'])
-        keys['target'] = target and cells.conditions.label(target) or (default_target.get(data) if known else None) or rest.idxmax()
-        choose_test(cells, check_choice(keys['target'], rest.index, 'target condition'))
+    source = 'AnnData' if in_memory else str(data)
+    look = Inspection(source, adata.shape, kinds, keys, labels=labels)
+    try: _try(look, adata, target, default_target.get(data) if known else None)
     except InputError as e: look.refused = str(e)
     return look
 
 # %% ../nbs/23_template.ipynb #17a90f8b
 def _cells(look):
     "The study's cells: kind, source"
-    o = look.keys; args = ',\n           '.join(f'{k}={v!r}' for k,v in o.items() if v is not None)
-    return [('markdown', f'# Predicting {o["target"]}\n\nWritten by `pertnb new` after a look at the file: check the names in the first cell, run from top to bottom, then edit. The same without a notebook:\n\n```sh\n{command_of(o | dict(source=look.source))}\n```'),
-        ('code', 'from pertnb.data import *\nfrom pertnb.board import *\nfrom pertnb.figure import *\nfrom pertnb.speedrun import *'),
+    keys = look.keys
+    args = ',\n           '.join(f'{k}={v!r}' for k,v in keys.items() if v is not None)
+    return [('markdown', f'# Predicting {keys["target"]}\n\nWritten by `pertnb new` after a look at the file: check the names in the first cell, run from top to bottom, then edit. The same without a notebook:\n\n```sh\n{command_of(keys | dict(source=look.source))}\n```'),
+        ('code', 'from pertnb.figure import *\nfrom pertnb.speedrun import *'),
         ('code', f'data = {look.source!r}\nnames = dict({args})'),
         ('markdown', '## What is there\n\nAre these the conditions, cell types and values you expect?'),
         ('code', "open_dataset(data, **{k: v for k,v in names.items() if k not in ('target','likelihood')})"),
@@ -135,18 +180,23 @@ def _cells(look):
         ('markdown', '## Keep it\n\nPredicted cells, board, figures, model, and `report.html` to pass on.'),
         ('code', "run.save('results', force=True)")]
 
+# %% ../nbs/23_template.ipynb #4126e7ee
 def new_dataset(folder,         # To be made
               data='demo',    # Path of an `.h5ad`, or a study known by name
               force=False,    # Replace an earlier study that is there?
-              **said          # What is known: condition_key, control, cell_type_key, target
+              **overrides     # What is known: condition_key, control, cell_type_key, target
              ) -> Inspection:
-    "Look at `data` and write `folder/study.ipynb`; raise `InputError`, and write nothing, if a run would be refused"
-    look = inspect_dataset(data, **said)
+    "Look at `data` and write `folder/study.ipynb`; `InputError` if a run would be refused"
+    look = inspect_dataset(data, **overrides)
     if look.refused: raise InputError(f'{look.source} would be refused: {look.refused}')
-    if look.source not in known_datasets: look.source = str(Path(look.source).expanduser().resolve())
+    if look.source not in known_datasets:
+        look.source = str(Path(look.source).expanduser().resolve())
     ran = dict(markdown={}, code=dict(outputs=[], execution_count=None))
-    cells = [dict(cell_type=k, id=f'c{i}', metadata={}, source=s, **ran[k]) for i,(k,s) in enumerate(_cells(look))]
+    cells = [dict(cell_type=kind, id=f'c{i}', metadata={}, source=source, **ran[kind])
+             for i,(kind,source) in enumerate(_cells(look))]
     kernel = dict(name='python3', display_name='Python 3', language='python')
-    nb = json.dumps(dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5), indent=1, ensure_ascii=False)
-    with atomic_dir(folder, force, ours='study.ipynb') as f: (Path(f)/'study.ipynb').write_text(nb+'\n', encoding='utf-8')
+    nb = dict(cells=cells, metadata=dict(kernelspec=kernel), nbformat=4, nbformat_minor=5)
+    text = json.dumps(nb, indent=1, ensure_ascii=False)+'\n'
+    with atomic_dir(folder, force, ours='study.ipynb') as f:
+        (Path(f)/'study.ipynb').write_text(text, encoding='utf-8')
     return look
