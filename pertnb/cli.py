@@ -111,7 +111,7 @@ def _run_once(data, out, force, options):
 def _run_many(data, out, force, seeds, jobs, options):
     "Every fold of a protocol, each in a folder below `out`"
     options |= dict(checkpoint=None, resume=False) # complete folds stay
-    options |= dict(seeds=seeds, jobs=jobs, force=force)
+    options |= dict(holdout=options.get('holdout'), seeds=seeds, jobs=jobs, force=force)
     res = in_one_line(lambda: run_protocol(data, out, **options), out)
     def shown(column, **kw):
         table = summary_table(res, column).map('{:.3f}'.format)

@@ -21,39 +21,44 @@ from fastcore.imports import in_jupyter
 class InputError(ValueError):
     "What was given cannot be used; the message says why and what to do"
 
+# %% ../nbs/00_core.ipynb #a947fc56
 class Note(UserWarning):
     "Something a user should know before trusting a result; the work goes on"
 
-# %% ../nbs/00_core.ipynb #a947fc56
+# %% ../nbs/00_core.ipynb #316e558f
+def shorten(names, # Any names
+            n=8    # How many to show at most
+           ) -> str:
+    "A few of `names`, and how many more there are"
+    names = [text if (text := str(name)).isprintable() else repr(name) for name in names]
+    more = f', … ({len(names)-n} more)' if len(names)>n else ''
+    return (', '.join(names[:n]) or 'none') + more
+
+# %% ../nbs/00_core.ipynb #14b7ed36
+def short_label(name,   # A label
+                n=28    # Characters at most
+               ) -> str:
+    "A label with its middle left out, for places that are narrow"
+    name = str(name)
+    return name if len(name)<=n else f'{name[:n-n//3-1]}…{name[-(n//3):]}'
+
+# %% ../nbs/00_core.ipynb #6b286c25
 def _number(text):
     "The number that a text spells, or `None`"
     try: return float(text)
     except (TypeError, ValueError): return None
 
-def shorten(names, # Any names
-           n=8    # How many to show at most
-          ) -> str:
-    "A few of `names`, and how many more there are"
-    names = [o if (o := str(n)).isprintable() else repr(o) for n in names]
-    return (', '.join(names[:n]) or 'none') + (f', … ({len(names)-n} more)' if len(names)>n else '')
-
-def short_label(name,   # A label
-              n=28   # Characters at most
-             ) -> str:
-    "A label with its middle left out, for places that are narrow"
-    name = str(name)
-    return name if len(name)<=n else f'{name[:n-n//3-1]}…{name[-(n//3):]}'
-
+# %% ../nbs/00_core.ipynb #1e309bd8
 def check_choice(name,    # The name asked for
-              among,   # The names there are
-              what:str # What kind of name it is, for the message
-             ):
+                 among,   # The names there are
+                 what:str # What kind of name it is, for the message
+                ):
     "`name`, if it is one of `among`; else an `InputError` that lists them and suggests the nearest"
     if isinstance(name, (list, tuple, set, dict, np.ndarray)): raise InputError(f'Give one {what}, not {name!r}.')
     if name in among: return name
-    same = [o for o in among if _number(name)==_number(o)!=None] # '0' and '0.0'
-    near = get_close_matches(str(name).lower(), lower := [str(o).lower() for o in among], 1, .5)
-    near = same or [list(among)[lower.index(o)] for o in near]
+    same = [choice for choice in among if _number(name)==_number(choice)!=None] # '0' and '0.0'
+    near = get_close_matches(str(name).lower(), lower := [str(choice).lower() for choice in among], 1, .5)
+    near = same or [list(among)[lower.index(match)] for match in near]
     hint = f' Did you mean {near[0]!r}?' if near else ''
     raise InputError(f'There is no {what} {name!r}.{hint} There are: {shorten(among)}.')
 
@@ -62,7 +67,8 @@ def import_extra(module, name):
     "A module that only an extra of the package installs; `InputError` says which if it is not there"
     from importlib import import_module
     try: return import_module(module)
-    except ImportError: raise InputError(f'This needs {module.split(".")[0]}: pip install "pertnb[{name}]".') from None
+    except ImportError:
+        raise InputError(f'This needs {module.split(".")[0]}: pip install "pertnb[{name}]".') from None
 
 # %% ../nbs/00_core.ipynb #8742edee
 def renamed(**old):
@@ -71,7 +77,8 @@ def renamed(**old):
         @functools.wraps(f)
         def g(*args, **kw):
             for k in set(old) & set(kw):
-                warnings.warn(f'{k} is called {old[k]} now: {f.__name__}({old[k]}=…). The old name goes with the next version.', Note, stacklevel=2)
+                note = f'{k} is called {old[k]} now: {f.__name__}({old[k]}=…). The old name goes with the next version.'
+                warnings.warn(note, Note, stacklevel=2)
                 kw[old[k]] = kw.pop(k)
             return f(*args, **kw)
         g.old_names = old
@@ -85,24 +92,30 @@ def moved(**names # Name → the module of pertnb that has it now
     def getattr_(name):
         from importlib import import_module
         if name not in names: raise AttributeError(name)
-        warnings.warn(f'{name} is in pertnb.{names[name]} now; from here it goes with the next version.', Note, stacklevel=2)
+        note = f'{name} is in pertnb.{names[name]} now; from here it goes with the next version.'
+        warnings.warn(note, Note, stacklevel=2)
         return getattr(import_module(f'pertnb.{names[name]}'), name)
     return getattr_
 
 # %% ../nbs/00_core.ipynb #20986e0a
 log_every = 60. # seconds between lines of progress where there is no terminal
 
+# %% ../nbs/00_core.ipynb #82d9e830
 class _Lines:
     "What a bar writes, as whole lines"
     def write(self, text):
         if text := text.strip('\r\n '): sys.stderr.write(text+'\n')
     def flush(self): sys.stderr.flush()
 
+# %% ../nbs/00_core.ipynb #2469b0ae
+_bar_format = '{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left{postfix}'
+
 def progress_bar(it=None, total=None, desc='', show=True, **kw):
-    "A tqdm bar in a terminal or a notebook; elsewhere a line on stderr every `log_every` seconds, with the time left"
+    """A tqdm bar in a terminal or a notebook;
+    elsewhere a line on stderr every `log_every` seconds, with the time left"""
     from tqdm.auto import tqdm
     if not (sys.stderr.isatty() or in_jupyter()):
-        kw |= dict(file=_Lines(), mininterval=log_every, delay=log_every, miniters=1, bar_format='{desc}: {percentage:.0f} %, {elapsed} elapsed, {remaining} left{postfix}')
+        kw |= dict(file=_Lines(), mininterval=log_every, delay=log_every, miniters=1, bar_format=_bar_format)
     return tqdm(it, total=total, desc=desc, disable=not show, leave=False, **kw)
 
 # %% ../nbs/00_core.ipynb #80b6175a
@@ -125,30 +138,56 @@ def atomic_write(path, data:bytes):
 def only_writer(path):
     "Nobody else writes to `path` meanwhile; `InputError` if another process does"
     from filelock import FileLock, Timeout
-    if any(int(os.environ.get(o) or 0) for o in ('RANK','LOCAL_RANK','NODE_RANK')): yield; return # of one run's processes the first writes
+    ranks = (os.environ.get(name) for name in ('RANK','LOCAL_RANK','NODE_RANK'))
+    if any(int(rank or 0) for rank in ranks): yield; return # of one run's processes the first writes
     lock = FileLock(Path(path).parent/f'.{Path(path).name}.lock')
     try: lock.acquire(blocking=False)
-    except Timeout: raise InputError(f'Another process is writing to {path}: wait until it is done, or choose another place (--out).') from None
+    except Timeout:
+        raise InputError(f'Another process is writing to {path}: wait until it is done, '
+                         'or choose another place (--out).') from None
     try: yield
     finally:
-        with contextlib.suppress(OSError): os.unlink(lock.lock_file) # still held: whoever waits for it sees that the file is gone
+        with contextlib.suppress(OSError): os.unlink(lock.lock_file) # still held: who waits for it sees that it is gone
         lock.release()
 
-# %% ../nbs/00_core.ipynb #98d626c6
+# %% ../nbs/00_core.ipynb #b42622b8
 def _identity(path):
     "What tells one file or folder from another of the same name, and from itself after a change"
     if not path.exists(): return None
     s = path.stat()
     return s.st_dev, s.st_ino, s.st_mtime_ns
 
-def _free_name(path, n=1): return _free_name(path, n+1) if (p := path.with_name(f'{path.name}-{n}')).exists() else p
+# %% ../nbs/00_core.ipynb #d0590750
+def _free_name(path, n=1):
+    "The path, with the lowest number behind it that is free"
+    return _free_name(path, n+1) if (p := path.with_name(f'{path.name}-{n}')).exists() else p
 
-# %% ../nbs/00_core.ipynb #b42622b8
+# %% ../nbs/00_core.ipynb #83ee3abe
+def _refuse_taken(path, force, ours):
+    "`InputError` if something is at `path` that must not be replaced"
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())): return
+    if any(path.glob('*/run.json')):
+        raise InputError(f'{path} holds several runs, the folds of a protocol: choose another folder.')
+    if not (path/ours).exists():
+        raise InputError(f'{path} exists and is not a folder written by pertnb: choose another.')
+    if not force:
+        raise InputError(f'{path} exists already: choose another folder, or replace it with force (--force).')
+
+# %% ../nbs/00_core.ipynb #eada27a2
+def _swap_in(new, path, old=None):
+    "Move the folder `new` to `path`, and what is there to `old`; without `old`, nothing may be there"
+    if old: path.rename(old)
+    try: new.rename(path)
+    except OSError:
+        if old: old.rename(path) # what was there comes back
+        raise
+
+# %% ../nbs/00_core.ipynb #3360832a
 @contextlib.contextmanager
-def atomic_dir(path,                # The folder to make
-                 force:bool=False,    # Replace one of ours that is there?
-                 ours:str='config.json' # A file that tells a folder of ours from anybody's
-                ):
+def atomic_dir(path,                  # The folder to make
+               force:bool=False,      # Replace one of ours that is there?
+               ours:str='config.json' # A file that tells a folder of ours from anybody's
+              ):
     "A temporary folder to write into, renamed to `path` if all goes well and removed if not"
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,20 +199,10 @@ def atomic_dir(path,                # The folder to make
             yield aside/'new'
             if _identity(path)!=seen:
                 (aside/'new').rename(other := _free_name(path))
-                raise InputError(f'{path} was made or changed by something else meanwhile, and is left as it is; the results are in {other}.')
-            if seen: path.rename(aside/'old')
-            try: (aside/'new').rename(path)
-            except OSError:
-                if seen: (aside/'old').rename(path) # what was there comes back
-                raise
+                raise InputError(f'{path} was made or changed by something else meanwhile, and is left as it is; '
+                                 f'the results are in {other}.')
+            _swap_in(aside/'new', path, aside/'old' if seen else None)
         finally: shutil.rmtree(aside, ignore_errors=True)
-
-def _refuse_taken(path, force, ours):
-    "`InputError` if something is at `path` that must not be replaced"
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())): return
-    if any(path.glob('*/run.json')): raise InputError(f'{path} holds several runs, the folds of a protocol: choose another folder.')
-    if not (path/ours).exists(): raise InputError(f'{path} exists and is not a folder written by pertnb: choose another.')
-    if not force: raise InputError(f'{path} exists already: choose another folder, or replace it with force (--force).')
 
 # %% ../nbs/00_core.ipynb #c10c5932
 def thread_map(f, items):
@@ -181,8 +210,8 @@ def thread_map(f, items):
     n, ahead = torch.get_num_threads(), deque()
     try:
         with ThreadPoolExecutor(n, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for o in items:
-                ahead.append(pool.submit(f, o))
+            for item in items:
+                ahead.append(pool.submit(f, item))
                 if len(ahead)>n: yield ahead.popleft().result()
             while ahead: yield ahead.popleft().result()
     finally: torch.set_num_threads(n)

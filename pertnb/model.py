@@ -124,8 +124,8 @@ def mlp(n_in:int,       # Inputs
        ) -> nn.Sequential:
     "`n_layers` of Linear → LayerNorm → SiLU → Dropout"
     layers, widths = [], [n_in] + [n_hidden]*n_layers
-    for a,b in zip(widths, widths[1:]):
-        layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.SiLU(), nn.Dropout(dropout)]
+    for width,n_out in zip(widths, widths[1:]):
+        layers += [nn.Linear(width, n_out), nn.LayerNorm(n_out), nn.SiLU(), nn.Dropout(dropout)]
     return nn.Sequential(*layers)
 
 # %% ../nbs/05_model.ipynb #898629a1

@@ -86,8 +86,8 @@ def next_step(board:pd.DataFrame) -> str:
                 'or on a stronger perturbation.')
     if worse := set.intersection(*(set(rows['worse'].index) for rows in both.values())):
         rows = next(iter(both.values()))['worse'].loc[sorted(worse)]
-        better_rules = sorted(set(rows.rival.replace('control', 'the control cells themselves')))
-        return (f'No mode is as good as {_and(better_rules)} in {_and(list(rows.index))}: '
+        best_rules = sorted(set(rows.rival.replace('control', 'the control cells themselves')))
+        return (f'No mode is as good as {_and(best_rules)} in {_and(list(rows.index))}: '
                 'use that rule there (pertnb.baselines.baseline_cells).')
     rows = board[(board.cell_type=='all') & (board.metric=='r') & board.prediction.isin(both)]
     if rows.calibrated.max()<.5:
