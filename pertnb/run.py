@@ -64,16 +64,16 @@ def _versus(rows):
 # %% ../nbs/19_run.ipynb #0b02bc61
 def verdict(board:pd.DataFrame) -> str:
     "In words: are modes B and C better than the best trivial answer, in means and in cells?"
-    sentences, blind = [], []
+    sentences, blind = [], {} # metrics that say nothing, each once
     for title,rows in compared(board).items():
-        parts, blind = [], list(rows['blind'].index)
+        parts, blind = [], blind | dict.fromkeys(rows['blind'].index)
         better, worse, undecided = rows['better'], rows['worse'], rows['open']
         names = list(better.index)
         if names: parts.append(f'better than every trivial answer in {_and(names)}')
         if len(worse): parts.append(f'worse than {_versus(worse)}')
         if len(undecided): parts.append(f'not told apart by these cells from {_versus(undecided)}')
         if parts: sentences.append(f'M{title[1:]} is {"; ".join(parts)}.')
-    if blind: sentences.append(f'{_and(blind)} can say nothing here: {too_close}.')
+    if blind: sentences.append(f'{_and(list(blind))} can say nothing here: {too_close}.')
     return ' '.join(sentences)
 
 # %% ../nbs/19_run.ipynb #32e8f461

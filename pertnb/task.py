@@ -22,11 +22,13 @@ from .board import *
 
 # %% ../nbs/16_task.ipynb #789e8c4b
 def choose_target(data:PertData, target=None, holdout=None, usual=None) -> str:
-    "The condition to predict, in the study's spelling: the one asked for, the one held out, the usual one, or the only one there is"
+    """The condition to predict, in the dataset's spelling: the one asked for, the one held out,
+    the usual one, or the only one there is"""
     others, named = sorted(set(data.condition)-{data.conditions.control}), data.conditions.label
     target, holdout, usual = (o and named(o) for o in (target, holdout, usual))
     if target is None: target = holdout if holdout in others else usual
-    if target is None and len(others)>1: raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
+    if target is None and len(others)>1:
+        raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
     return check_choice(target or others[0], others, 'target condition')
 
 # %% ../nbs/16_task.ipynb #a4f44569
@@ -40,7 +42,7 @@ class Holdout:
     def __str__(self):
         if self.value is None: return 'held-out cells'
         if self.whole: return f'held-out condition {self.value}'
-        return f'held-out type {self.value}' if self.column is None else f'held-out {self.column} {self.value}'
+        return f'held-out {self.column or "type"} {self.value}'
 
 # %% ../nbs/16_task.ipynb #270849f5
 def read_holdout(data:PertData,
@@ -64,7 +66,7 @@ def in_group(data:PertData, held:Holdout) -> np.ndarray:
 
 # %% ../nbs/16_task.ipynb #4f2073ac
 def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2) -> np.ndarray:
-    "Mask of held-out cells: a share of all, every perturbed cell of a group, or every cell of a condition"
+    "Mask of held-out cells: a share of all, a group's perturbed cells, or a whole condition"
     if not (isinstance(test_frac, (int, float)) and 0<test_frac<1):
         raise InputError(f'test_frac is a share between 0 and 1, not {test_frac!r}.')
     held = read_holdout(data, holdout, [target])
@@ -77,16 +79,18 @@ def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2) -> np
 
 # %% ../nbs/16_task.ipynb #96a25e86
 def check_test(data:PertData, test, target, holdout=None):
-    "`InputError` if too few cells are held out to score a prediction, or too few are left to learn from"
+    "`InputError` if too few cells are held out to score, or too few are left to learn from"
     n, left = int((test & (data.condition==target)).sum()), data.condition[~test]
     where, parts = '' if holdout is None else f' of {holdout!r}', data.conditions.parts(target)
-    if n<10: raise InputError(f'Only {n} cells{where} with condition {target!r} are held out: too few to score '
-                              f'a prediction (10 at least).{_larger_share(data, target, holdout)}')
+    if n<10:
+        raise InputError(f'Only {n} cells{where} with condition {target!r} are held out: too few '
+                         f'to score a prediction (10 at least).{_larger_share(data, target, holdout)}')
     known = {part for label in set(left) for part in data.conditions.parts(label)}
     if gone := [part for part in parts if part not in known]:
         raise InputError(f'No cell with {shorten(gone)} is left to learn {target!r} from.')
     if len(parts)==1 and (m := int((left==target).sum()))<10:
-        raise InputError(f'Only {m} cells with condition {target!r} are left to learn from (10 at least).')
+        raise InputError(f'Only {m} cells with condition {target!r} are left to learn from '
+                         '(10 at least).')
 
 def _larger_share(data, target, holdout):
     "Advice where too few cells are held out; '' if a larger share is none"
@@ -96,11 +100,12 @@ def _larger_share(data, target, holdout):
 
 # %% ../nbs/16_task.ipynb #1621198c
 def source_controls(data:PertData, test, target, holdout=None) -> np.ndarray:
-    "Mask of control cells to predict from: those held out, those of the group, or all if a condition is held out"
+    "Mask of control cells to predict from: those held out, the group's, or all"
     held = read_holdout(data, holdout, [target])
     if held.value is None: controls = data.is_control & test
     else: controls = data.is_control if held.whole else data.is_control & in_group(data, held)
-    if not controls.any(): raise InputError(f'No cell of {holdout!r} is control: there is nothing to predict from.')
+    if not controls.any():
+        raise InputError(f'No cell of {holdout!r} is control: there is nothing to predict from.')
     return controls
 
 # %% ../nbs/16_task.ipynb #fe074a28
@@ -109,16 +114,16 @@ class Task:
     "One held-out question"
     train:PertData         # What may be learned from, with the genes chosen on it
     controls:PertData      # Control cells to predict from, same genes
-    observed:PertData      # Real cells to score against, perturbed and control, same genes; nothing is ever fitted on them
+    observed:PertData      # Real cells to score against, same genes; nothing is fitted on them
     targets:tuple          # The condition(s) to predict
-    holdout:str=None       # What is held out: a cell type, a condition, `column=value`, or `None` for a share of all cells
+    holdout:str=None       # A cell type, a condition, `column=value`; `None`: a share of all
     seed:int=0
 
     @property
     def target(self) -> str:
         "The condition to predict, where there is one"
-        if len(self.targets)!=1: raise InputError(f'This task has {len(self.targets)} targets: {shorten(self.targets)}. Name one.')
-        return self.targets[0]
+        if len(self.targets)==1: return self.targets[0]
+        raise InputError(f'This task has {len(self.targets)} targets: {shorten(self.targets)}. Name one.')
 
     @cached_property
     def reference(self) -> PertData:
@@ -140,17 +145,20 @@ class Task:
     def _trivial(self):
         "The trivial answers as cells, and why others are missing"
         refused = {}
-        found = [baseline_cells(self.controls, target, self.reference, refused=refused) for target in self.targets]
-        names, unique = dict.fromkeys(name for cells in found for name in cells), '-' if len(found)>1 else None
-        return {name: ad.concat([cells[name] for cells in found if name in cells], index_unique=unique) for name in names}, refused
+        found = [baseline_cells(self.controls, target, self.reference, refused=refused)
+                 for target in self.targets]
+        unique = '-' if len(found)>1 else None
+        def together(name):
+            return ad.concat([cells[name] for cells in found if name in cells], index_unique=unique)
+        return {name: together(name) for name in dict.fromkeys(k for cells in found for k in cells)}, refused
 
     baselines = property(lambda self: self._trivial[0], doc='The trivial answers: name → AnnData')
-    not_applicable = property(lambda self: self._trivial[1], doc='Trivial answers that do not apply → why')
+    not_applicable = property(lambda self: self._trivial[1], doc='Those that do not apply → why')
 
     def __repr__(self):
         "What is predicted from what, in a sentence"
         held = read_holdout(self.train, self.holdout, self.targets)
-        if self.holdout in self.targets: held = Holdout(self.holdout, whole=True) # nothing of it is left to learn from
+        if self.holdout in self.targets: held = Holdout(self.holdout, whole=True) # none is in train
         return (f'Predicting {shorten(self.targets)} for {len(self.controls)} control cells ({held}), '
                 f'scored on {int((~self.observed.is_control).sum())} real ones; '
                 f'learned from {len(self.train)} cells and {len(self.train.genes)} genes.')
@@ -159,15 +167,16 @@ class Task:
 @patch(cls_method=True)
 def split(cls:Task,
           data:PertData,        # The study
-          target=None,          # The condition to predict, or several; may be left out if there is only one
-          holdout:str=None,     # A cell type or `column=value` whose perturbed cells are held out, or a condition held out whole; by default a share of all cells
+          target=None,          # The condition(s) to predict; may be left out if there is only one
+          holdout:str=None,     # A cell type or `column=value`, its perturbed cells held out; or a condition, held out whole; a share of all cells by default
           test_frac:float=.2,   # That share
           n_genes:int=2000,     # Highly variable genes to model
-          max_cells:int=None,   # Most control and most perturbed cells in the test, at random; all by default
+          max_cells:int=None,   # Most test cells of each kind, at random; all by default
           seed:int=0
          ) -> Task:
     "A held-out question about a study; `InputError` if it cannot be asked"
-    asked = list(target) if isinstance(target, (list, tuple, set)) else [target if target is None else str(target)]
+    several = isinstance(target, (list, tuple, set))
+    asked = list(target) if several else [target if target is None else str(target)]
     targets = tuple(choose_target(data, name, holdout) for name in dict.fromkeys(asked))
     if (held := read_holdout(data, holdout, targets)).whole: holdout = held.value
     test = np.any([choose_test(data, target, holdout, seed, test_frac) for target in targets], 0)
@@ -176,7 +185,8 @@ def split(cls:Task,
     controls = some_of(sources, max_cells, seed)
     perturbed = some_of(test & np.isin(data.condition, targets), max_cells, seed)
     observed = np.union1d(controls, perturbed)
-    return cls(train, data[controls].to_genes(train.genes), data[observed].to_genes(train.genes), targets, holdout, seed)
+    cells = (data[rows].to_genes(train.genes) for rows in (controls, observed))
+    return cls(train, *cells, targets, holdout, seed)
 
 # %% ../nbs/16_task.ipynb #84b6d7aa
 @patch
@@ -193,6 +203,6 @@ def score(self:Task,
           **kw                   # For `scoreboard`
          ) -> pd.DataFrame:
     "The [scoreboard](14_board.ipynb) of predictions for this task"
-    k = self.train.keys
-    trivial = self.baselines if baselines else {}
-    return scoreboard(predictions|trivial, self.real, k['condition_key'], k['control'], k['cell_type_key'], seed=self.seed, progress=progress, **kw)
+    keys = [self.train.keys[o] for o in ('condition_key','control','cell_type_key')]
+    everything = predictions | (self.baselines if baselines else {})
+    return scoreboard(everything, self.real, *keys, seed=self.seed, progress=progress, **kw)
