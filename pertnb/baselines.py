@@ -6,9 +6,10 @@
 __all__ = ['baselines', 'baseline', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline', 'from_other_types',
            'nearest_type_baseline', 'kernel_weights', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline',
            'linear_shift_baseline', 'parts_of_pair', 'additive_baseline', 'stronger_part_baseline',
-           'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'not_applicable']
+           'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'baselines_for', 'not_applicable']
 
 # %% ../nbs/13_baselines.ipynb #0c8bfd95
+import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -186,6 +187,18 @@ def baseline_cells(controls:PertData, # Control cells to predict from
         if not sp.issparse(x): x = np.maximum(controls.x.toarray()+x, 0)
         found[name] = _as_prediction(controls, target, x, name)
     return found
+
+# %% ../nbs/13_baselines.ipynb #7156d617
+def baselines_for(controls:PertData, # Control cells to predict from
+                  targets,           # The conditions
+                  train:PertData     # Cells to learn from, with the genes to predict
+                 ) -> tuple:         # Name → AnnData of cells under all targets; and name → why not
+    "`baseline_cells` of several conditions together"
+    refused, unique = {}, '-' if len(targets)>1 else None
+    found = [baseline_cells(controls, target, train, refused=refused) for target in targets]
+    def together(name):
+        return ad.concat([cells[name] for cells in found if name in cells], index_unique=unique)
+    return {name: together(name) for name in dict.fromkeys(k for cells in found for k in cells)}, refused
 
 # %% ../nbs/13_baselines.ipynb #f94ea2eb
 def not_applicable(refused:dict # Baseline → why it does not apply, from `baseline_cells`

@@ -111,7 +111,7 @@ def _run_once(data, out, force, options):
 def _run_many(data, out, force, seeds, jobs, options):
     "Every fold of a protocol, each in a folder below `out`"
     options |= dict(checkpoint=None, resume=False) # complete folds stay
-    options |= dict(holdout=options.get('holdout'), seeds=seeds, jobs=jobs, force=force)
+    options |= dict(seeds=seeds, jobs=jobs, force=force)
     res = in_one_line(lambda: run_protocol(data, out, **options), out)
     def shown(column, **kw):
         table = summary_table(res, column).map('{:.3f}'.format)
@@ -152,7 +152,7 @@ def run_command(data, out, force, seeds, jobs, **options):
     a crash, the same command with --resume goes on from there, to the same result.
     """
     options = {k: v for k,v in options.items() if v is not None or k not in speedrun.old_names}
-    many = options.get('holdout') in ('each','pairs') or seeds>1
+    many = options['holdout'] in ('each','pairs') or seeds>1
     if many: _run_many(data, out, force, seeds, jobs, options)
     else: _run_once(data, out, force, options)
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['style', 'other_style', 'cell_type_style', 'shift_scatter', 'jaccard_plot', 'embed', 'embedding_plot',
-           'cell_type_plot', 'three_panel', 'save_figure', 'default_panels', 'metric_label', 'scaled_interval',
-           'scoreboard_plot', 'plot_history']
+           'cell_type_plot', 'three_panel', 'save_figure', 'default_panels', 'scaled_interval', 'scoreboard_plot',
+           'plot_history']
 
 # %% ../nbs/18_figure.ipynb #ecedb1c8
 from pathlib import Path
@@ -207,11 +207,6 @@ def default_panels(board, most=4) -> list:
     if len(types)==1: return list(types)
     return [*(o for o in ('all','mean') if (board.cell_type==o).any()), *types][:most]
 
-# %% ../nbs/18_figure.ipynb #24b42a45
-def metric_label(name:str) -> str:
-    "A metric's name with an arrow that says which way is better"
-    return f'{name} ↑' if metrics[name].better=='high' else f'{name} ↓'
-
 # %% ../nbs/18_figure.ipynb #c1184d4d
 def scaled_interval(rows, edge=.4):
     "Ends of a board's intervals on the axis from null (0) to ceiling (1), at most `edge` outside"
@@ -247,7 +242,7 @@ def _draw_panel(ax, board, predictions, names):
         rows = board[board.prediction==p].set_index('metric').reindex(names)
         _draw_rows(ax, rows, np.arange(len(names))+(j-(len(predictions)-1)/2)*.14, p)
     known = board[board.null.notna()].drop_duplicates('metric').set_index('metric').reindex(names)
-    ax.set(yticks=range(len(names)), yticklabels=map(metric_label, names), ylim=(len(names)-.5,-.5),
+    ax.set(yticks=range(len(names)), yticklabels=map(with_arrow, names), ylim=(len(names)-.5,-.5),
            xticks=[0,1], xticklabels=['null','ceiling'], xlim=(-.45,1.45))
     _margin_numbers(ax, known)
 

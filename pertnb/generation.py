@@ -119,7 +119,7 @@ def _note_new_types(model, controls):
         n_new = np.isin(controls.cell_type, new).sum()
         warnings.warn(f'No training cell is of type {shorten(new)}: what is predicted for '
                       f'{n_new} of {len(controls)} control cells is carried over from other types.',
-                      Note, stacklevel=4)
+                      Note, stacklevel=5)
 
 # %% ../nbs/11_generation.ipynb #a9fcff0c
 def control_cells(model:CVAE,

@@ -147,12 +147,9 @@ def _split_predictions(pred, by):
 # %% ../nbs/17_judge.ipynb #661cc75c
 def _baselines_of(train, real, targets, condition_key, control, cell_type_key):
     "Name → cells of each baseline for all `targets`, and why others do not apply"
-    refused = {}
     is_control = (real.obs[condition_key]==control).to_numpy()
     controls = PertData(real[is_control].copy(), condition_key, control, cell_type_key, min_cells=0)
-    found = [baseline_cells(controls, target, train, refused=refused) for target in targets]
-    concat = lambda k: ad.concat([cells[k] for cells in found if k in cells], index_unique='-')
-    return {k: concat(k) for k in dict.fromkeys(k for cells in found for k in cells)}, refused
+    return baselines_for(controls, targets, train)
 
 # %% ../nbs/17_judge.ipynb #5a41a411
 def _said(n_pred, pred_kind, real, kind, n_real, refused):

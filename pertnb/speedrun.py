@@ -96,7 +96,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     task = Task.split(cells, target, holdout, test_frac, n_genes, max_cells, seed)
     settings |= dict(target=task.target, holdout=task.holdout)
-    for note in cells.notes: warnings.warn(note, Note, stacklevel=2)
+    for note in cells.notes: warnings.warn(note, Note, stacklevel=3)
     config = dict(likelihood=likelihood, n_latent=n_latent, epochs=epochs, resume=resume,
                   fabric=fabric, progress=progress)
     trained = [fit(task.train, **config, seed=seed+1000*i, checkpoint=path)

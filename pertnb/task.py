@@ -144,13 +144,7 @@ class Task:
     @cached_property
     def _trivial(self):
         "The trivial answers as cells, and why others are missing"
-        refused = {}
-        found = [baseline_cells(self.controls, target, self.reference, refused=refused)
-                 for target in self.targets]
-        unique = '-' if len(found)>1 else None
-        def together(name):
-            return ad.concat([cells[name] for cells in found if name in cells], index_unique=unique)
-        return {name: together(name) for name in dict.fromkeys(k for cells in found for k in cells)}, refused
+        return baselines_for(self.controls, self.targets, self.reference)
 
     baselines = property(lambda self: self._trivial[0], doc='The trivial answers: name → AnnData')
     not_applicable = property(lambda self: self._trivial[1], doc='Those that do not apply → why')
@@ -158,7 +152,6 @@ class Task:
     def __repr__(self):
         "What is predicted from what, in a sentence"
         held = read_holdout(self.train, self.holdout, self.targets)
-        if self.holdout in self.targets: held = Holdout(self.holdout, whole=True) # none is in train
         return (f'Predicting {shorten(self.targets)} for {len(self.controls)} control cells ({held}), '
                 f'scored on {int((~self.observed.is_control).sum())} real ones; '
                 f'learned from {len(self.train)} cells and {len(self.train.genes)} genes.')
