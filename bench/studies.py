@@ -32,9 +32,10 @@ def open_study(name, seed=0, file=()):
     if name=='kang': return PertData(kang18(), **known_datasets['kang18'][1])
     if name=='norman': return PertData(folder/'norman19_mini.h5ad', condition_key='condition', control='control', size_key='n_counts_all_genes')
     if name.startswith('glioblastoma'):
-        file = dict(data=folder/'glioblastoma_panobinostat.h5ad', condition_key='condition', control='ctrl', cell_type_key='patient_id')
-        if name!='glioblastoma': file.pop('cell_type_key')
-    return PertData(**dict(file))
+        typed = {} if name.endswith('untyped') else dict(cell_type_key='patient_id')
+        return PertData(folder/'glioblastoma_panobinostat.h5ad', condition_key='condition', control='ctrl', **typed)
+    path, keys = file
+    return PertData(path, **dict(keys))
 
 def contexts(name, cells, column=None, least=40):
     "Each context to hold out: its name, how `Task.split` is told, the perturbations with enough cells in it and elsewhere"
@@ -52,14 +53,14 @@ def part(study, context, seed):
     if study in simulated: return 'test' if seed>=first_test else 'selection'
     return ('selection' if context in chose else 'test') if study=='kang' else 'all'
 
-def all_folds(names, seeds, file, column, least):
+def all_folds(names, seeds=1, file=(), column=None, least=40, most=None):
     "Arguments of `one_fold` for every fold"
     for name in names:
         own = () if name in studies else file
         cells = open_study(name, 0, own)
         if cells.cell_type is not None or name=='norman': by = None
         else: by = 'patient_id' if name in studies else column
-        held = list(contexts(name, cells, by, least))
+        held = list(contexts(name, cells, by, least))[:most]
         for seed in [*range(min(seeds, 2)), *range(first_test, first_test+seeds)] if name in simulated else range(seeds):
             yield from ((name, *o, seed, own) for o in held)
 
@@ -145,18 +146,19 @@ def summarise(rows):
     "A row per study, part and prediction: means over folds; E less that of the controls, and less that of the best rule"
     rows = rows[rows.metric.isin(['r','J50','E'])]
     rows = rows.assign(part=[part(*o) for o in rows[['study','context','seed']].to_numpy()])
-    both = rows[(rows.study=='kang')].assign(part='all')
+    rows = pd.concat([rows, rows[rows.study=='kang'].assign(part='all')])
     errors = lambda e: np.sqrt((e**2).sum())/len(e) # of a mean over targets
-    folds = pd.concat([rows, both]).groupby(['study','part','prediction','metric','context','seed'], sort=False).agg(value=('value','mean'), error=('error',errors))
-    res = []
-    for (study,which),d in folds.groupby(['study','part'], sort=False):
-        E = {name: o.loc[study,which,name,'E'] for name,o in d.groupby('prediction', sort=False)}
+    folds = rows.groupby(['study','part','prediction','metric','context','seed']).agg(value=('value','mean'), error=('error',errors))
+    place, res = lambda o: (*studies, o).index(o), []
+    for study,which in sorted(set(zip(rows.study, rows.part)), key=lambda o: (place(o[0]), *o)):
+        d = folds.loc[study,which]
+        E = {name: d.loc[name,'E'] for name in rows.prediction[(rows.study==study) & (rows.part==which)].unique()}
         n, control, noise = len(E['control']), E['control'].value.mean(), E['control'].error.mean()
         rules = [name for name in E if kind(name) in ('rule','control') and name!='resampled' and len(E[name])==n]
         best = min(rules, key=lambda name: E[name].value.mean())
         for name in E:
             (more, se), (behind, behind_se) = paired(E[name], E['control']), paired(E[name], E[best])
-            r, J50 = (d.loc[study,which,name,m].value.mean() for m in ('r','J50'))
+            r, J50 = (d.loc[name,m].value.mean() for m in ('r','J50'))
             relative = (E[name].value.mean()+noise)/(E['control'].value.reindex(E[name].index).mean()+noise)
             res.append(dict(study=study, part=which, prediction=name, kind=kind(name), folds=len(E[name]), r=r, J50=J50, E=E[name].value.mean(), relative=relative,
                             difference=more, difference_se=se, best_rule=best, behind=behind, behind_se=behind_se))
@@ -224,31 +226,40 @@ def keep(table, path):
     table = pd.concat([*(o[~o.study.isin(table.study)] for o in old), table])
     table.sort_values('study', key=lambda o: o.map(lambda name: (studies.index(name))), kind='stable').round(5).to_csv(path, index=False)
 
-if __name__=='__main__':
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter); p.add_argument('out', type=Path)
-    p.add_argument('--seeds', type=int, default=1); p.add_argument('--jobs', type=int, default=2)
-    p.add_argument('--studies', help='separated by commas', default=','.join(studies)); p.add_argument('--part', choices=['selection','test'], help='only these folds of the studies that are divided')
-    p.add_argument('--contexts', type=int, help='only so many of each study, for a trial'); p.add_argument('--keep', action='store_true', help='write to nbs/results/studies.csv')
+def arguments():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument('out', type=Path); p.add_argument('--seeds', type=int, default=1); p.add_argument('--jobs', type=int, default=2)
+    p.add_argument('--studies', help='separated by commas', default=','.join(studies))
+    p.add_argument('--part', choices=['selection','test'], help='only these folds of the studies that are divided')
+    p.add_argument('--contexts', type=int, help='only so many of each study, for a trial')
+    p.add_argument('--no-results', action='store_true', help='leave nbs/results/studies.csv as it is')
     f = p.add_argument_group('a study of your own'); f.add_argument('--file', type=Path)
     for o in ('condition-key','control','context-key','size-key','layer'): f.add_argument(f'--{o}')
-    f.add_argument('--untyped', action='store_true', help='do not tell the model the context'); f.add_argument('--least', type=int, default=40, help='cells of each kind in a context')
-    a = p.parse_args(); start = time.time(); a.out.mkdir(parents=True, exist_ok=True); path = a.out/'folds.csv'
-    for o in ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ[o] = '1' # of the processes to come
-    names, file = [o for o in a.studies.split(',') if o], ()
-    if unknown := [o for o in names if o not in studies]: p.error(f'unknown: {", ".join(unknown)}; there are: {", ".join(studies)}')
+    f.add_argument('--untyped', action='store_true', help='do not tell the model the context')
+    f.add_argument('--least', type=int, default=40, help='cells of each kind that make a context')
+    a = p.parse_args()
+    a.names, a.own = [o for o in a.studies.split(',') if o], ()
+    if unknown := [o for o in a.names if o not in studies]: p.error(f'unknown: {", ".join(unknown)}; there are: {", ".join(studies)}')
     if a.file:
-        file = dict(data=a.file, condition_key=a.condition_key, control=a.control, size_key=a.size_key, layer=a.layer, cell_type_key=None if a.untyped else a.context_key)
-        file = tuple((k, v) for k,v in file.items() if v is not None); names.append(a.file.stem+'-untyped'*a.untyped)
-    done = set() if not path.exists() else set(map(tuple, pd.read_csv(path)[['study','context','seed']].drop_duplicates().astype(str).to_numpy()))
-    todo = [o for o in all_folds(names, a.seeds, file, a.context_key, a.least) if (o[0], o[1], str(o[4])) not in done and part(o[0], o[1], o[4]) in ('all', a.part or part(o[0], o[1], o[4]))]
-    if a.contexts: todo = [o for o in todo if len({q[1] for q in todo[:todo.index(o)] if (q[0], q[4])==(o[0], o[4])})<a.contexts]
+        keys = dict(condition_key=a.condition_key, control=a.control, size_key=a.size_key, layer=a.layer, cell_type_key=None if a.untyped else a.context_key)
+        a.own = a.file, tuple((k, v) for k,v in keys.items() if v is not None)
+        a.names.append(a.file.stem+'-untyped'*a.untyped)
+    return a
+
+if __name__=='__main__':
+    a, start = arguments(), time.time()
+    a.out.mkdir(parents=True, exist_ok=True); path = a.out/'folds.csv'
+    for o in ('OMP_NUM_THREADS','MKL_NUM_THREADS','OPENBLAS_NUM_THREADS'): os.environ[o] = '1' # of the processes to come
+    done = set() if not path.exists() else set(map(tuple, pd.read_csv(path, dtype=str)[['study','context','seed']].drop_duplicates().to_numpy()))
+    wanted = lambda fold: not a.part or part(fold[0], fold[1], fold[4]) in ('all', a.part)
+    todo = [o for o in all_folds(a.names, a.seeds, a.own, a.context_key, a.least, a.contexts) if wanted(o) and (o[0], o[1], str(o[4])) not in done]
     failed = run(todo, path, a.jobs) if todo else 0
     rows = pd.read_csv(path, dtype=dict(context=str, target=str))
-    table = summarise(with_peers(rows) if (rows.study=='kang').any() else rows)
+    table = summarise(with_peers(rows))
     table.round(5).to_csv(a.out/'studies.csv', index=False)
     show(table)
     draw(table).figure.savefig(a.out/'studies.png', dpi=150)
-    if a.keep: keep(table[table.study.isin(studies)], results/'studies.csv')
+    if not a.no_results: keep(table[table.study.isin([o for o in a.names if o in studies])], results/'studies.csv')
     seconds = rows[rows.metric=='seconds'].groupby('study', sort=False).value.mean()
-    print(f'\nseconds of a training: {", ".join(f"{k} {v:.1f}" for k,v in seconds.items())}\n{time.time()-start:.0f} s')
+    print(f'\nseconds of a training: {", ".join(f"{k} {v:.1f}" for k,v in seconds.items())}\n{len(todo)} folds, {time.time()-start:.0f} s')
     sys.exit(bool(failed))

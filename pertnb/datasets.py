@@ -129,8 +129,9 @@ def _study_effects(kind, m, n, rng):
     if kind=='none': return np.zeros((n, T, G))
     if kind=='shared': return np.repeat(2*b(n, 1), T, 1)
     if kind=='affine':
-        a = (rng.random((n, 1, G)).argsort(2)<30)*rng.lognormal(1.5, 1, (n, 1, G))
-        return np.log(np.exp(b(n, 1)/2) + a*np.exp(rng.normal(0, .3, (n, T, G)))/np.exp(m))
+        race = rng.exponential(size=(n, 1, G))/np.log1p(np.exp(m)).std(0)
+        a = (race.argsort(2).argsort(2)<30)*rng.lognormal(1.5, 1, (n, 1, G))
+        return np.log(np.exp(1.5*b(n, 1)) + a*np.exp(rng.normal(0, .5, (n, T, G)))/np.exp(m))
     delta = .8*b(n, T)
     if kind=='half': delta[::2] = delta[::2,:1]
     return delta
