@@ -181,24 +181,19 @@ def to_show(table):
     name = [study if which=='all' else f'{study}\n({which})' for study,which in table[['study','part']].to_numpy()]
     return table.assign(column=pd.Categorical(name, list(dict.fromkeys(name))))
 
-def draw(table, ax=None, floor=.01):
+def draw(table, floor=.01):
     "E relative to that of the untouched controls, a column per study"
     import matplotlib.pyplot as plt
     from pertnb.generation import modes
-    t = to_show(table)
-    if ax is None: _, ax = plt.subplots(figsize=(1.5+.95*t.column.nunique(), 4), layout='constrained')
-    styles = {m.title+more: dict(color=m.color, marker=m.marker, s=45, zorder=4) for m in modes.values() for more in ('', ', by type')}
-    small = iter('v^<>1234+xXPp*hH|_.')
-    peers = iter(('#009E73','#CC79A7','#E69F00'))
-    for name in dict.fromkeys(t.prediction[t.kind.isin(['rule','peer','mode'])]):
-        rows, which = t[t.prediction==name], kind(name)
-        style = styles.get(name) or (dict(color='#999999', marker=next(small), s=22) if which=='rule' else dict(facecolor='none', edgecolor=next(peers), marker='o', s=35, zorder=3))
-        off = dict(mode='ABC'.find(name[5])*.14-.14 if which=='mode' else 0).get(which, .28 if which=='peer' else -.3)
-        ax.scatter(rows.column.cat.codes+off, rows.relative.clip(lower=floor), label=name, **style)
-    top = t[t.prediction=='ceiling']
-    ax.scatter(top.column.cat.codes, top.relative.clip(lower=floor), color='k', marker='_', s=250, lw=.8, label='half of the real cells')
-    ax.axhline(1, color='#999999', lw=1)
-    ax.set(yscale='log', ylabel='E relative to untouched controls'); ax.set_xticks(range(t.column.nunique()), t.column.cat.categories, fontsize=8)
+    t, small, open_ones = to_show(table), iter('v^<>1234+xXPp*hH|_.'), iter(('#009E73','#CC79A7','#E69F00'))
+    _, ax = plt.subplots(figsize=(2+.9*t.column.nunique(), 4), layout='constrained')
+    def put(rows, off, **style): ax.scatter(rows.column.cat.codes+off, rows.relative.clip(lower=floor), **style)
+    for i,m in enumerate(modes.values()): put(t[t.prediction.str.startswith(m.title)], .14*i-.14, color=m.color, marker=m.marker, s=45, zorder=4, label=m.title)
+    for name in t.prediction[t.kind=='rule'].unique(): put(t[t.prediction==name], -.3, color='#999999', marker=next(small), s=22, label=name)
+    for name in t.prediction[t.kind=='peer'].unique(): put(t[t.prediction==name], .3, facecolor='none', edgecolor=next(open_ones), marker='o', s=35, label=name)
+    put(t[t.kind=='ceiling'], 0, color='k', marker='_', s=250, lw=.8, label='half of the real cells')
+    ax.axhline(1, color='#999999', lw=1); ax.set(yscale='log', ylabel='E relative to untouched controls')
+    ax.set_xticks(range(t.column.nunique()), [o.replace('-', '\n') for o in t.column.cat.categories], fontsize=8)
     ax.legend(frameon=False, fontsize=7, loc='upper left', bbox_to_anchor=(1,1))
     return ax
 
@@ -211,10 +206,9 @@ def show(table):
         print(f'\n{"E relative to untouched controls" if what=="relative" else what}\n'+wide.rename(columns=lambda o: o.replace('\n',' ')).round(3).to_string(na_rep=''))
     kang = table[(table.study=='kang') & (table.kind!='peer')]
     if len(kang): print('\nKang by part\n'+kang.pivot(index='prediction', columns='part', values=['E','r','J50']).round(3).to_string(na_rep=''))
-    for what,title in (('difference','E less that of untouched controls, ± standard error over folds'),):
-        said = t.assign(said=[f'{d:+.3f} ± {se:.3f}' for d,se in t[[what,f'{what}_se']].to_numpy()])
-        weak = [c for c in t.column.cat.categories if t[(t.column==c) & (t.prediction=='control')].E.iloc[0]<1]
-        if weak: print(f'\n{title}\n'+said[said.column.isin(weak) & (said.prediction!='control')].pivot(index='prediction', columns='column', values='said')[weak].rename(columns=lambda o: o.replace('\n',' ')).to_string(na_rep=''))
+    said = t.assign(said=[f'{d:+.3f} ± {se:.3f}' for d,se in t[['difference','difference_se']].to_numpy()])
+    weak = said[said.column.isin(t.column[(t.prediction=='control') & (t.E<1)]) & (said.prediction!='control')]
+    if len(weak): print('\nE less that of untouched controls, ± standard error over folds, where the effect is weak\n'+weak.pivot(index='prediction', columns='column', values='said').rename(columns=lambda o: o.replace('\n',' ')).to_string(na_rep=''))
     print()
     for passed,sentence in (found := list(checks(table))): print('PASS' if passed else 'FAIL', sentence)
     print(f'{sum(o for o,_ in found)} of {len(found)} pass')
@@ -224,7 +218,7 @@ def keep(table, path):
     path.parent.mkdir(exist_ok=True)
     old = [pd.read_csv(path)] if path.exists() else []
     table = pd.concat([*(o[~o.study.isin(table.study)] for o in old), table])
-    table.sort_values('study', key=lambda o: o.map(lambda name: (studies.index(name))), kind='stable').round(5).to_csv(path, index=False)
+    table.sort_values('study', key=lambda o: o.map(lambda name: studies.index(name)), kind='stable').round(5).to_csv(path, index=False)
 
 def arguments():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
