@@ -23,7 +23,7 @@ first_test = 100                  # simulated studies of lower seeds are for cho
 # ---- the studies
 
 @functools.lru_cache(2)
-def open_study(name, seed=0, file=()):
+def study_cells(name, seed=0, file=()):
     "The cells; of a simulated study, those of a seed"
     from pertnb.data import PertData
     from pertnb.datasets import kang18, known_datasets, simulate_study
@@ -57,7 +57,7 @@ def all_folds(names, seeds=1, file=(), column=None, least=40, most=None):
     "Arguments of `one_fold` for every fold"
     for name in names:
         own = () if name in studies else file
-        cells = open_study(name, 0, own)
+        cells = study_cells(name, 0, own)
         if cells.cell_type is not None or name=='norman': by = None
         else: by = 'patient_id' if name in studies else column
         held = list(contexts(name, cells, by, least))[:most]
@@ -86,7 +86,7 @@ def one_fold(study, context, holdout, targets, seed, file):
     from pertnb.metrics import metrics
     from pertnb.task import Task
     from pertnb.training import fit
-    task, start = Task.split(open_study(study, seed, file), targets, holdout, seed=seed), time.time()
+    task, start = Task.split(study_cells(study, seed, file), targets, holdout, seed=seed), time.time()
     model, _ = fit(task.train, seed=seed, progress=False)
     fold, rows = dict(study=study, context=context, seed=seed), []
     rows.append(dict(fold, target='', prediction='training', metric='seconds', value=time.time()-start))

@@ -43,9 +43,9 @@ def test_contexts_have_enough_cells():
 
 def test_a_fold():
     "No perturbed cell of the context is in the training; each prediction is scored for each perturbation"
-    bench.open_study.cache_clear()
+    bench.study_cells.cache_clear()
     try:
         res = pd.DataFrame(bench.one_fold('none', 'type 1', 'type 1', ('drug 1',), 0, ()))
         E = res[res.metric=='E'].set_index('prediction')
         assert {'control','ceiling',mode_c,rule,'mode A · prior, by type'}<=set(E.index) and (E.error>0).all() and E.value['control']<.3
-    finally: bench.open_study.cache_clear()
+    finally: bench.study_cells.cache_clear()
