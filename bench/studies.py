@@ -160,7 +160,7 @@ def summarise(rows):
             (more, se), (behind, behind_se) = paired(E[name], E['control']), paired(E[name], E[best])
             r, J50 = (d.loc[name,m].value.mean() for m in ('r','J50'))
             relative = (E[name].value.mean()+noise)/(E['control'].value.reindex(E[name].index).mean()+noise)
-            res.append(dict(study=study, part=which, prediction=name, kind=kind(name), folds=len(E[name]), r=r, J50=J50, E=E[name].value.mean(), relative=relative,
+            res.append(dict(study=study, part=which, prediction=name, kind=kind(name), folds=len(E[name]), r=r, J50=J50, E=E[name].value.mean(), noise=noise, relative=relative,
                             difference=more, difference_se=se, best_rule=best, behind=behind, behind_se=behind_se))
     return pd.DataFrame(res)
 
