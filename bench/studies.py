@@ -68,7 +68,6 @@ def all_folds(names, seeds=1, file=(), column=None, least=40, most=None):
 
 def predictions(task, model):
     "Name → its cells under a target, for all modes and rules"
-    from pertnb.core import InputError
     from pertnb.generation import generate, modes
     key, typed = task.train.keys['condition_key'], task.train.cell_type is not None
     def made(letter):
