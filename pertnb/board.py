@@ -169,7 +169,8 @@ def _reference(self:Group, name):
 def take_null(self:Group, sham):
     "The null of r is what cells that know nothing score, if that is above chance"
     chance, *ceiling = self.reference['r']
-    self.reference['r'] = max(chance, np.nan_to_num(shift_r(sham, *self.sets['genes']))), *ceiling
+    earned = float(np.nan_to_num(shift_r(sham, *self.sets['genes'])))
+    self.reference['r'] = max(chance, earned), *ceiling
 
 # %% ../nbs/14_board.ipynb #14c68110
 @patch
