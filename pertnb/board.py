@@ -294,7 +294,7 @@ def _among(source, rows, n):
     if source is None: return None
     place = np.full(n+1, -1) # the last one: of no source
     place[rows] = np.arange(len(rows))
-    return place[source] if (place[source]>=0).mean()>=.5 else None
+    return place[source] if 2*(place[source]>=0).sum()>=len(source) else None
 
 # %% ../nbs/14_board.ipynb #0141f606
 def some_of(mask,   # Which cells there are
