@@ -18,6 +18,7 @@ from .core import *
 from .files import *
 from .generation import modes
 from .metrics import *
+from .board import *
 from .tables import *
 
 # %% ../nbs/18_figure.ipynb #957b7ff6
@@ -89,10 +90,10 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
                  ax=None,              # Where to draw; a new axis by default
                  cell_type:str='all',  # Which cells' board
                  ks=(25,50,100)):      # List lengths
-    "J(K) of each prediction, baselines and ceiling; returns the axis"
+    "J(K) of each prediction, baselines and ceiling, without a sham; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
-    table = board_table(board, cell_type)
+    table = board_table(board, cell_type).drop(index=SHAM, errors='ignore')
     table = table.loc[[o for o in table.index if o in style] if len(table)>7 else table.index]
     for j,(name,row) in enumerate(table.iterrows()):
         color, marker = style.get(name, other_style)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['judged', 'against_rules', 'compared', 'verdict', 'next_step', 'shortfall', 'coverage', 'Run', 'command_of',
-           'controls_adata', 'predict_and_score']
+           'controls_adata', 'sham_cells', 'predict_and_score']
 
 # %% ../nbs/19_run.ipynb #0eb9617e
 import shlex
@@ -102,7 +102,7 @@ def shortfall(board:pd.DataFrame, mode=modes['C'].title) -> str:
     way = rows[rows.cell_type=='all'].set_index('metric').calibrated
     if way.empty: return ''
     covers = ', '.join(f'{way[k]:.0%} in {k}' for k in ('r','J50','E') if k in way)
-    res = ('Of the way from the null (0 %: untouched control cells, or chance) '
+    res = ('Of the way from the null (0 %: what knowing nothing earns) '
            f'to the ceiling (100 %: real cells), {mode} covers {covers}; '
            f'least in {way.idxmin()}, {way.min():.0%}.')
     by_type = rows[~rows.cell_type.isin(['all','mean']) & (rows.metric=='E')]
@@ -188,6 +188,13 @@ def _all_cells(predictions, task, keys):
     cells.obs = cells.obs.astype({k: 'category' for k in columns if k in cells.obs})
     return cells
 
+# %% ../nbs/19_run.ipynb #5e44c452
+def sham_cells(model, controls, target, seed=0):
+    "Cells that know nothing: mode B asked for control, labelled as the target"
+    cells = generate(model, controls, model.conditions.control, 'B', seed=seed, progress=False)
+    cells.obs[model.keys['condition_key']] = pd.Categorical([target]*len(cells))
+    return cells
+
 # %% ../nbs/19_run.ipynb #b9f1534f
 def predict_and_score(settings, # The arguments of `speedrun`
                       cells,    # The dataset
@@ -199,7 +206,8 @@ def predict_and_score(settings, # The arguments of `speedrun`
     generated = lambda k: generate(model, task.controls, task.target, k,
                                    seed=config.seed, progress=config.progress)
     predictions = {mode.title: generated(k) for k,mode in modes.items()}
-    board = task.score(predictions, progress=config.progress)
+    sham = {SHAM: sham_cells(model, task.controls, task.target, config.seed)}
+    board = task.score(predictions | sham, progress=config.progress)
     observed, keys = task.observed, cells.keys
     shifts = _shifts_with_truth(trained, task, observed, config.seed)
     fig, _ = three_panel(predictions, task.real, board, keys['condition_key'], keys['control'],

@@ -106,7 +106,7 @@ def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
     assert {o.name for o in out.iterdir()} >= {'predictions.h5ad','real.h5ad','scoreboard.csv','three_panel.png','three_panel.svg','history.csv','model'}
     board = pd.read_csv(out/'scoreboard.csv')
     assert list(board.columns[:4]) == ['prediction','cell_type','metric','value'] and {'low','high','null','ceiling','calibrated'} <= set(board.columns)
-    assert set(board.prediction) >= {'mode A · prior','mode B · counterfactual','control','mean shift','nearest type','resampled','ceiling'}
+    assert set(board.prediction) >= {'mode A · prior','mode B · counterfactual','control','mean shift','nearest type','resampled','sham · mode B asked for control','ceiling'}
     pred, real = ad.read_h5ad(out/'predictions.h5ad'), ad.read_h5ad(out/'real.h5ad')
     started_from, pred = pred[pred.obs['mode'].isna()], pred[pred.obs['mode'].notna()]
     assert set(pred.obs['mode']) == {'A','B','C'} and set(pred.obs.condition) == {'IFNB'} and set(real.obs.condition) == {'control','IFNB'}
