@@ -155,30 +155,21 @@ def leave_group_out(self:Effects, label):
         if change is not None: shifts.append((apply_lfc(p, change, self.kind)-p, x-p))
     return tuple(map(np.stack, zip(*shifts))) if len(shifts)>2 else None
 
-# %% ../nbs/04_effects.ipynb #75c9c125
+# %% ../nbs/04_effects.ipynb #55f67e8a
 class ConformalWidth:
-    "@eq-rank, @eq-spread: the width of predictions of unseen groups, from errors on seen ones"
-    def __init__(self, shift, error): # Predicted shifts and their errors, groups × genes
-        from scipy.optimize import nnls
-        features = np.stack([shift**2, np.ones_like(shift)], -1).reshape(-1, 2)
-        self.b, self.c = nnls(features, (error**2).ravel())[0]
-        self.ratios = np.sort(np.abs(error)/self.scale(shift), 0)
+    "@eq-rank: the width of predictions of unseen groups, from errors on seen ones"
+    def __init__(self, error): # Errors of predicted shifts, groups × genes
+        self.errors = np.sort(np.abs(error), 0)
 
-    def scale(self, shift): return np.sqrt(self.b*shift**2 + self.c + 1e-8)
+    @property
+    def highest(self) -> float:
+        "The highest level at which finite intervals exist"
+        return len(self.errors)/(len(self.errors)+1)
 
-# %% ../nbs/04_effects.ipynb #14f83bab
-@patch(as_prop=True)
-def highest(self:ConformalWidth) -> float:
-    "The highest level at which finite intervals exist"
-    return len(self.ratios)/(len(self.ratios)+1)
-
-# %% ../nbs/04_effects.ipynb #59cb1f58
-@patch
-def __call__(self:ConformalWidth,
-             shift,          # Predicted, (G,)
-             coverage:float  # Probability that a gene's true shift is inside
-            ) -> np.ndarray: # Half the interval, (G,); infinite above the highest level
-    "Half the width of the interval around each predicted shift"
-    K = len(self.ratios)
-    rank = int(np.ceil((K+1)*coverage - 1e-9)) # j; 9/10 of 10 is 9, whatever the rounding
-    return self.ratios[rank-1]*self.scale(shift) if rank<=K else np.full_like(shift, np.inf)
+    def __call__(self,
+                 coverage:float  # Probability that a gene's true shift is inside
+                ) -> np.ndarray: # Half the interval, (G,); infinite above the highest level
+        "Half the width of the interval around each predicted shift"
+        K, G = self.errors.shape
+        rank = int(np.ceil((K+1)*coverage - 1e-9)) # j; 9/10 of 10 is 9, whatever the rounding
+        return self.errors[rank-1] if rank<=K else np.full(G, np.inf)

@@ -302,13 +302,13 @@ def _unseen_share(model, controls, target):
     "Share of control cells of groups unseen under the target, and the `ConformalWidth` for them"
     share = np.mean([not model.effects.seen(t, target) for t in controls.types])
     missed = model.effects.leave_group_out(target) if share else None
-    return share, missed and ConformalWidth(missed[0], missed[0]-missed[1])
+    return share, missed and ConformalWidth(missed[0]-missed[1])
 
 # %% ../nbs/11_generation.ipynb #0a1a3e75
 def _level(width, coverage, target):
     "The level that intervals of unseen groups can have; a `Note` if that is not `coverage`"
     if width and coverage<=width.highest+1e-9: return coverage
-    if width: say = (f'{len(width.ratios)} groups were seen under {target}: for one that was not, '
+    if width: say = (f'{len(width.errors)} groups were seen under {target}: for one that was not, '
                      f'no interval above {width.highest:.0%} exists, so these are '
                      f'{width.highest:.0%} intervals.')
     else: say = (f'Fewer than 3 groups like these were seen under {target}: how wrong the '
@@ -340,6 +340,6 @@ def shift_interval(models,             # A trained model, or several that differ
     seen = 1-unseen if width else 1.
     variance = variance + seen*sampling_variance(models[0], controls, cells[0], target, n)
     half = norm.ppf(.5+(level or coverage)/2)*np.sqrt(variance)
-    if width: half = np.sqrt(half**2 + (unseen*width(shift, level))**2)
+    if width: half = np.sqrt(half**2 + (unseen*width(level))**2)
     return pd.DataFrame(dict(shift=shift, low=shift-half, high=shift+half, coverage=level),
                         index=list(models[0].genes))

@@ -1,6 +1,6 @@
 """Do the intervals hold? Share of genes whose real shift lies inside those of mode C, which 90 % were asked of.
 
-    PERTNB_DATA=../shared/data python bench/coverage.py [--seeds 3]
+    PERTNB_DATA=../shared/data python bench/intervals.py [--seeds 3]
 
 Held-out cells, each cell type held out in turn, and the demo's true shift. A row a question, type and seed,
 with the level promised, in nbs/results/intervals.csv, which the page on generation shows.
