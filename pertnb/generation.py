@@ -336,10 +336,10 @@ def shift_interval(models,             # A trained model, or several that differ
     shift = shifts.mean(0)
     variance = shifts.var(0, ddof=1)/len(models) if len(models)>1 else 0.
     unseen, width = _unseen_share(models[0], controls, target)
-    level = _level(width, coverage, target) if unseen else coverage
+    level = _level(width, coverage, target) if unseen>.1 else coverage
     seen = 1-unseen if width else 1.
     variance = variance + seen*sampling_variance(models[0], controls, cells[0], target, n)
     half = norm.ppf(.5+(level or coverage)/2)*np.sqrt(variance)
-    if width: half = np.sqrt(half**2 + (unseen*width(level))**2)
+    if width: half = np.sqrt(half**2 + (unseen*width(min(level, width.highest)))**2)
     return pd.DataFrame(dict(shift=shift, low=shift-half, high=shift+half, coverage=level),
                         index=list(models[0].genes))
