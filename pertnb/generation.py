@@ -322,7 +322,7 @@ def shift_interval(models,             # A trained model, or several that differ
                    target:str,         # The condition
                    coverage:float=.9,  # Share of genes whose shift is to lie inside
                    seed:int=0,
-                   n=None              # Real cells to compare with (default: as controls); np.inf: true shift
+                   n=None              # Number of real cells (as many as controls); np.inf: truth
                   ) -> pd.DataFrame:   # Genes × shift, low, high (log1p(1e4)), coverage
     """Each gene's predicted mean shift (mode C, mean over models) with an interval, and the level
     that holds: lower than asked for if too few groups were seen"""
