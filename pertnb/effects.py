@@ -155,32 +155,21 @@ def leave_group_out(self:Effects, label):
         if change is not None: shifts.append((apply_lfc(p, change, self.kind)-p, x-p))
     return tuple(map(np.stack, zip(*shifts))) if len(shifts)>2 else None
 
-# %% ../nbs/04_effects.ipynb #96f42de1
+# %% ../nbs/04_effects.ipynb #55f67e8a
 class ConformalWidth:
-    "@eq-spread: the width of predictions of unseen groups, learned from errors on seen ones"
-    def __init__(self, shift, error): # Predicted shifts and their errors, groups × genes
-        from scipy.optimize import nnls
-        self.mean2 = (error**2).mean(0)
-        others = (error.shape[0]*self.mean2-error**2)/max(len(error)-1, 1)
-        features = self._features(shift, others)
-        self.weights = nnls(features.reshape(-1, 3), (error**2).ravel())[0]
-        s = self._scale(features).ravel()
-        self.edges = np.quantile(s, (.5,.8,.95,.99))
-        ratios, bins = np.abs(error).ravel()/s, np.digitize(s, self.edges)
-        self.ratios = [ratios[bins==i] for i in range(5)]
+    "@eq-rank: the width of predictions of unseen groups, from errors on seen ones"
+    def __init__(self, error): # Errors of predicted shifts, groups × genes
+        self.errors = np.sort(np.abs(error), 0)
 
-    def _features(self, shift, mean2):
-        return np.stack([np.broadcast_to(mean2, shift.shape), shift**2, np.ones_like(shift)], -1)
+    @property
+    def highest(self) -> float:
+        "The highest level at which finite intervals exist"
+        return len(self.errors)/(len(self.errors)+1)
 
-    def _scale(self, features): return np.sqrt(features@self.weights + 1e-8)
-
-# %% ../nbs/04_effects.ipynb #59cb1f58
-@patch
-def __call__(self:ConformalWidth,
-             shift,          # Predicted, (G,)
-             coverage:float  # Share of genes whose true shift the interval should hold
-            ) -> np.ndarray: # Half the interval, (G,)
-    "Half the width of the interval around each predicted shift"
-    s = self._scale(self._features(shift, self.mean2))
-    q = np.array([np.quantile(r, coverage) if len(r) else 2. for r in self.ratios])
-    return q[np.digitize(s, self.edges)]*s
+    def __call__(self,
+                 coverage:float  # Probability that a gene's true shift is inside
+                ) -> np.ndarray: # Half the interval, (G,); infinite above the highest level
+        "Half the width of the interval around each predicted shift"
+        K, G = self.errors.shape
+        rank = int(np.ceil((K+1)*coverage - 1e-9)) # j; 9/10 of 10 is 9, whatever the rounding
+        return self.errors[rank-1] if rank<=K else np.full(G, np.inf)

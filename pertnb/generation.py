@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GenerationInput', 'modes', 'BLOCK', 'Mode', 'mode', 'mode_A', 'mode_B', 'change_counts', 'shrink_to_expected',
            'expected_changes', 'mode_C', 'control_cells', 'sources', 'prediction_obs', 'prediction_layers', 'as_adata',
-           'generate', 'expected_expression', 'shift_interval']
+           'generate', 'expected_expression', 'expression_variance', 'sampling_variance', 'shift_interval']
 
 # %% ../nbs/11_generation.ipynb #fcf22a63
 import warnings
@@ -262,20 +262,70 @@ def expected_expression(model:CVAE, # Trained
     return as_adata({'X': np.concatenate(X)}, obs, controls.genes)
 
 # %% ../nbs/11_generation.ipynb #2d5c95cc
+def expression_variance(x,          # Cells × genes, log1p(1e4)
+                        molecule=0. # a: what one molecule adds to a cell's value
+                       ) -> np.ndarray: # (G,)
+    "Variance of each gene over cells, with half a molecule more than was counted"
+    x = sp.csr_matrix(x).astype(np.float64)
+    variance = profile(x.power(2)) - profile(x)**2
+    return variance.clip(0) + molecule**2/(2*x.shape[0])
+
+# %% ../nbs/11_generation.ipynb #ac93b41a
+def _training_shares(model, types, target):
+    "Sums of w²/n over the types that were seen: perturbed and control training cells"
+    if model.group_sizes is None:
+        warnings.warn('This model was saved by an older version, which did not keep how many cells '
+                      'it was trained on: its intervals leave their sampling error out.', Note,
+                      stacklevel=4)
+        return 0., 0.
+    weights = pd.Series(types).value_counts(normalize=True)
+    weights = {t: w for t,w in weights.items() if model.effects.seen(t, target)}
+    return tuple(sum(w**2/model.group_sizes[t, k] for t,w in weights.items())
+                 for k in (target, model.conditions.control))
+
+# %% ../nbs/11_generation.ipynb #f14e9d9a
+def sampling_variance(model:CVAE,
+                      controls:PertData, # With the model's genes
+                      predicted,         # Cells of mode C from them, k × genes
+                      target:str,
+                      n=None             # Real cells to compare with; as many as controls
+                     ) -> np.ndarray:    # (G,)
+    "σ² of @eq-interval"
+    k, counted = len(controls), model.likelihood!='gaussian'
+    molecule = np.log1p(1e4/controls.library_size).mean() if counted else 0.
+    v, u = (expression_variance(x, molecule) for x in (predicted, controls.x))
+    perturbed, control = _training_shares(model, controls.types, target)
+    return v*(1/k + 1/(n or k) + perturbed) + u*control
+
+# %% ../nbs/11_generation.ipynb #a11f1070
 def _unseen_share(model, controls, target):
-    "Share of control cells of groups unseen under the target, and what `leave_group_out` returns"
+    "Share of control cells of groups unseen under the target, and the `ConformalWidth` for them"
     share = np.mean([not model.effects.seen(t, target) for t in controls.types])
     missed = model.effects.leave_group_out(target) if share else None
-    return (0., None) if missed is None else (share, missed)
+    return share, missed and ConformalWidth(missed[0]-missed[1])
 
-# %% ../nbs/11_generation.ipynb #3c3cf29c
+# %% ../nbs/11_generation.ipynb #0a1a3e75
+def _level(width, coverage, target):
+    "The level that intervals of unseen groups can have; a `Note` if that is not `coverage`"
+    if width and coverage<=width.highest+1e-9: return coverage
+    if width: say = (f'{len(width.errors)} groups were seen under {target}: for one that was not, '
+                     f'no interval above {width.highest:.0%} exists, so these are '
+                     f'{width.highest:.0%} intervals.')
+    else: say = (f'Fewer than 3 groups like these were seen under {target}: how wrong the '
+                 'prediction may be is not known. The intervals hold sampling error only.')
+    warnings.warn(say, Note, stacklevel=3)
+    return width.highest if width else 0.
+
+# %% ../nbs/11_generation.ipynb #0fe18356
 def shift_interval(models,             # A trained model, or several that differ in their seed
                    controls,           # Control cells: `PertData`, AnnData or path
                    target:str,         # The condition
-                   coverage:float=.9,  # Share of genes whose true shift is to lie inside
-                   seed:int=0
-                  ) -> pd.DataFrame:   # Genes × shift, low, high: mean log1p(1e4), minus control
-    "Each gene's predicted mean shift (mode C, mean over models) with an interval"
+                   coverage:float=.9,  # Share of genes whose shift is to lie inside
+                   seed:int=0,
+                   n=None              # Number of real cells (as many as controls); np.inf: truth
+                  ) -> pd.DataFrame:   # Genes × shift, low, high (log1p(1e4)), coverage
+    """Each gene's predicted mean shift (mode C, mean over models) with an interval, and the level
+    that holds: lower than asked for if too few groups were seen"""
     from scipy.stats import norm
     if not 0<coverage<1: raise InputError(f'coverage is a share between 0 and 1, not {coverage}.')
     models = [models] if isinstance(models, CVAE) else list(models)
@@ -284,12 +334,12 @@ def shift_interval(models,             # A trained model, or several that differ
              for i,m in enumerate(models)]
     shifts = np.stack([profile(x) for x in cells])-profile(controls.x)
     shift = shifts.mean(0)
-    variance = shifts.var(0, ddof=1) if len(models)>1 else np.zeros_like(shift)
-    unseen, missed = _unseen_share(models[0], controls, target)
-    sampling = 2*cells[0].toarray().var(0) # of the real cells, and of the controls
-    half = norm.ppf(.5+coverage/2)*np.sqrt(variance + (1-unseen)*sampling/len(controls))
-    if unseen:
-        width = ConformalWidth(missed[0], missed[0]-missed[1])(shift, coverage)
-        half = np.sqrt(half**2 + (unseen*width)**2)
-    limits = dict(shift=shift, low=shift-half, high=shift+half)
-    return pd.DataFrame(limits, index=list(models[0].genes))
+    variance = shifts.var(0, ddof=1)/len(models) if len(models)>1 else 0.
+    unseen, width = _unseen_share(models[0], controls, target)
+    level = _level(width, coverage, target) if unseen>.1 else coverage
+    seen = 1-unseen if width else 1.
+    variance = variance + seen*sampling_variance(models[0], controls, cells[0], target, n)
+    half = norm.ppf(.5+(level or coverage)/2)*np.sqrt(variance)
+    if width: half = np.sqrt(half**2 + (unseen*width(min(level, width.highest)))**2)
+    return pd.DataFrame(dict(shift=shift, low=shift-half, high=shift+half, coverage=level),
+                        index=list(models[0].genes))

@@ -112,14 +112,19 @@ def shortfall(board:pd.DataFrame, mode=modes['C'].title) -> str:
     return f'{res} Its cells are farthest from the real ones in {worst}.'
 
 # %% ../nbs/19_run.ipynb #f37f53c7
-def coverage(shifts:pd.DataFrame # Genes × shift, low, high, real
+def coverage(shifts:pd.DataFrame # Genes × shift, low, high, coverage (the level), real
             ) -> str:
-    "In words: how many real shifts the intervals hold"
+    "In words: how many real shifts the intervals hold, which 90 % were asked of"
     inside = shifts.real.between(shifts.low, shifts.high)
-    top = shifts['shift'].abs().nlargest(100).index
-    return (f'The 90 % intervals of {modes["C"].title} hold {inside.mean():.0%} '
-            f'of the genes\' real shifts, and {inside[top].mean():.0%} '
+    top, level = shifts['shift'].abs().nlargest(100).index, shifts.coverage.iloc[0]
+    held = (f'hold {inside.mean():.0%} of the genes\' real shifts, and {inside[top].mean():.0%} '
             f'of the {len(top)} largest predicted.')
+    mode, K = modes['C'].title, round(level/(1-level)) # the highest level is K/(K+1)
+    if level>=.9: return f'The {level:.0%} intervals of {mode} {held}'
+    if not level: return (f'No interval could be learned for {mode}: too few groups were seen '
+                          f'under the target. Sampling error alone would {held}')
+    return (f'{K} groups were seen under the target: no interval above {level:.0%} exists for one '
+            f'that was not. These {level:.0%} intervals of {mode} {held}')
 
 # %% ../nbs/19_run.ipynb #7f6dbea5
 @dataclass(repr=False)
@@ -174,8 +179,8 @@ def controls_adata(controls):
 # %% ../nbs/19_run.ipynb #4337ea4a
 def _shifts_with_truth(trained, task, observed, seed):
     "Predicted shifts of mode C with their intervals, and the real ones"
-    shifts = shift_interval([model for model,_ in trained], task.controls, task.target, seed=seed)
-    controls = observed.is_control
+    models, controls = [model for model,_ in trained], observed.is_control
+    shifts = shift_interval(models, task.controls, task.target, seed=seed, n=(~controls).sum())
     shifts['real'] = profile(observed.x, ~controls)-profile(observed.x, controls)
     return shifts
 

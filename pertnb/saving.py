@@ -23,11 +23,13 @@ def model_config(model:CVAE) -> dict:
     "Names and sizes of a model, and how its training cells were read"
     from importlib.metadata import version
     effects, conditions = model.effects, model.conditions
+    n_cells = model.group_sizes and [model.group_sizes[group] for group in effects.table.index]
     return dict(genes=model.genes, conditions=conditions.names, control=conditions.control,
                 labels=list(conditions.spelling.values()), control_words=sorted(conditions.words),
                 likelihood=model.likelihood, sizes=model.sizes, keys=model.keys,
                 size_genes=model.size_genes, target_sum=model.target_sum,
-                groups=list(effects.table.index), kind=effects.kind, types=list(model.priors),
+                groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
+                types=list(model.priors),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
 # %% ../nbs/09_saving.ipynb #1a03747c
@@ -87,10 +89,11 @@ def _sizes_are_sound(sizes, n_tensors):
 # %% ../nbs/09_saving.ipynb #7dfdccfa
 def _config_is_sound(config, conditions, n_tensors):
     "Could `save_model` have written this?"
-    groups, keys = config['groups'], config['keys']
+    groups, keys, n_cells = config['groups'], config['keys'], config.get('group_sizes')
     fields = {'condition_key','control','cell_type_key','layer','size_key','separator'}
     return (_names(config['genes'], config['conditions'], config['types'])
             and isinstance(groups, list) and len({(t, label) for t,label in groups})==len(groups)
+            and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
             and _basis_is_sound(config) and set(keys)==fields
             and all(v is None or isinstance(v, str) for v in keys.values())
@@ -127,6 +130,8 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     table = pd.DataFrame(profiles.numpy(), groups, config['genes'])
     model.effects = Effects(table, model.conditions, config['kind'])
     model.priors = dict(zip(config['types'], zip(mean, chol)))
+    n_cells = config.get('group_sizes') # models saved by older versions have none
+    model.group_sizes = None if n_cells is None else dict(zip(table.index, n_cells))
     for name in ('keys','size_genes','target_sum'): setattr(model, name, config[name])
     return model
 

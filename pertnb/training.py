@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['held_out_elbo', 'TrainingError', 'check_finite', 'batch_loss', 'shard_noise', 'training_step', 'run_epochs',
-           'type_priors', 'attach_training_stats', 'check_shards', 'fit']
+           'type_priors', 'group_sizes', 'attach_training_stats', 'check_shards', 'fit']
 
 # %% ../nbs/08_training.ipynb #35832f0a
 from dataclasses import replace
@@ -136,9 +136,16 @@ def type_priors(model:CVAE,
     return res
 
 # %% ../nbs/08_training.ipynb #d9b4289b
+def group_sizes(train:PertData) -> dict:
+    "Number of cells of each group (cell type, condition)"
+    groups = pd.MultiIndex.from_arrays([train.types, train.condition]).value_counts()
+    return {group: int(n) for group,n in groups.items()}
+
+# %% ../nbs/08_training.ipynb #68a4f10c
 def attach_training_stats(model:CVAE, train:PertData) -> CVAE:
     "Give the model what it must know of its training cells"
     model.effects, model.priors = Effects.from_cells(train), type_priors(model, train)
+    model.group_sizes = group_sizes(train)
     return model
 
 # %% ../nbs/08_training.ipynb #c4136cd8

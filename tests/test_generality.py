@@ -39,6 +39,8 @@ def test_shapes(conditions, genes, types, tmp_path):
         assert p.shape==(len(ctrl), genes) and np.isfinite(dense(p)).all()
     i = shift_interval(model, ctrl, target)
     assert np.isfinite(i).all(axis=None) and (i.low<=i['shift']).all() and (i['shift']<=i.high).all()
+    n_seen = len(types)-1 if types else 0 # the level that holds: asked for, highest that so few types allow, or none
+    assert i.coverage.iloc[0]==pytest.approx(.9 if not types else n_seen/(n_seen+1) if n_seen>2 else 0)
 
 
 def test_pair_without_types_adds_up():
