@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['baselines', 'baseline', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline', 'from_other_types',
-           'nearest_type_baseline', 'kernel_weights', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline',
-           'linear_shift_baseline', 'parts_of_pair', 'additive_baseline', 'stronger_part_baseline',
+           'nearest_type_baseline', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline', 'linear_shift_baseline',
+           'affine_baseline', 'carried_baseline', 'parts_of_pair', 'additive_baseline', 'stronger_part_baseline',
            'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'baselines_for', 'not_applicable']
 
 # %% ../nbs/13_baselines.ipynb #0c8bfd95
@@ -77,19 +77,10 @@ def nearest_type_baseline(controls, target, train):
     nearest = lambda p, P: np.argmax([pearson(row, p) for row in P])
     return from_other_types(controls, target, train, lambda p, P, S: S[nearest(p, P)])
 
-# %% ../nbs/13_baselines.ipynb #f00583de
-def kernel_weights(distance, # To each type, (T,), over the median distance between types
-                   width:float): # (T,), sums to 1
-    "Softmax of -distance/width: how much each type counts"
-    weights = np.exp(-(distance-distance.min())/width)
-    return weights/weights.sum()
-
-# %% ../nbs/13_baselines.ipynb #47b1699d
+# %% ../nbs/13_baselines.ipynb #ace116d0
 def kernel_shift(p, P, S, width):
     "@eq-kernel: the other types' shifts, weighted by how near their controls are"
-    distances = lambda a,b: np.sqrt(((a[:,None]-b)**2).sum(2))
-    unit = np.median(distances(P, P)[np.triu_indices(len(P), 1)])
-    return kernel_weights(distances(p[None], P)[0]/unit, width)@S
+    return nearness(p, P, width)@S
 
 # %% ../nbs/13_baselines.ipynb #fbe3837f
 def kernel_width(P, S, grid=(.03,.05,.07,.1,.15,.2,.3,.5,1.)) -> float:
@@ -115,6 +106,19 @@ def linear_shift_baseline(controls, target, train):
         penalty = choose_penalty(P, S, lambda predicted: ((predicted-S)**2).sum())
         return ridge(p, P, S, penalty)
     return from_other_types(controls, target, train, f)
+
+# %% ../nbs/13_baselines.ipynb #70243479
+@baseline('affine response')
+def affine_baseline(controls, target, train):
+    "Multiplied and induced: @eq-context"
+    def f(p, P, S): return from_affine(p, P, P+S, **choose_affine(P, P+S))-p
+    return from_other_types(controls, target, train, f)
+
+# %% ../nbs/13_baselines.ipynb #be46c9b8
+@baseline('affine response, carried over')
+def carried_baseline(controls, target, train):
+    "@eq-context times @eq-amplitude"
+    return Effects.from_cells(train).amplitude(target)*affine_baseline(controls, target, train)
 
 # %% ../nbs/13_baselines.ipynb #fd31feca
 def parts_of_pair(target, train):

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['profile', 'profiles', 'control_halves', 'log_mean', 'apply_lfc', 'ridge', 'leave_one_out', 'choose_penalty',
-           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'shrunk', 'ConformalWidth']
+           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share', 'shrunk',
+           'ConformalWidth']
 
 # %% ../nbs/04_effects.ipynb #62302d15
 import numpy as np
@@ -29,7 +30,7 @@ def profiles(train:PertData,
     means = train.mean_by(group_ids, len(n))
     return pd.DataFrame(means[n>=min_cells], names[n>=min_cells], train.genes)
 
-# %% ../nbs/04_effects.ipynb #5eff8970
+# %% ../nbs/04_effects.ipynb #a0913fe6
 def control_halves(train:PertData, min_cells:int=20) -> pd.DataFrame:
     "Profiles of two halves of each type's control cells: (cell type, 0 or 1) × genes"
     control = train[train.is_control]
@@ -80,7 +81,7 @@ def choose_penalty(P, S, error, grid=(.1,.3,1.,3.,10.)) -> float:
     left_out = lambda penalty: leave_one_out(lambda p,*others: ridge(p, *others, penalty), P, S)
     return min(grid, key=lambda penalty: error(left_out(penalty)))
 
-# %% ../nbs/04_effects.ipynb #e69bcad3
+# %% ../nbs/04_effects.ipynb #dbcae197
 def affine_response(P, X,    # Types' control and perturbed profiles, each (T, G), log1p(1e4)
                     weights, # Of types, (T,), sum 1
                     kappa=.03, n_iter=30):
@@ -93,19 +94,19 @@ def affine_response(P, X,    # Types' control and perturbed profiles, each (T, G
         a = (w*v*(1-q)).sum(0)
     return rho, a
 
-# %% ../nbs/04_effects.ipynb #516af2fd
+# %% ../nbs/04_effects.ipynb #f436cc22
 def nearness(p,           # A control profile, (G,)
              P,           # Other types' control profiles, (T, G)
              width:float  # h
             ):            # Weights, (T,), sum 1
-    "How much each type counts: softmax of -distance/width, distances over the median between types"
+    "@eq-nearness"
     if len(P)==1: return np.ones(1)
     between = np.sqrt(((P[:,None]-P)**2).sum(2))[np.triu_indices(len(P), 1)]
     d = np.sqrt(((P-p)**2).sum(1))/np.median(between)
     weights = np.exp(-(d-d.min())/width)
     return weights/weights.sum()
 
-# %% ../nbs/04_effects.ipynb #ffca6a77
+# %% ../nbs/04_effects.ipynb #41d37b2e
 def from_affine(p, P, X, # A control profile (G,), other types' control and perturbed ones (T, G)
                 width:float=1., kept:float=1.): # h and s
     "@eq-context: the perturbed profile to expect, (G,)"
@@ -113,7 +114,7 @@ def from_affine(p, P, X, # A control profile (G,), other types' control and pert
     start = np.maximum(P.mean(0) + kept*(p-P.mean(0)), 0)
     return np.log1p(rho*np.expm1(start) + a)
 
-# %% ../nbs/04_effects.ipynb #86b91719
+# %% ../nbs/04_effects.ipynb #d75f5ff7
 def choose_affine(P, X, widths=(.1,.2,.5,1.,3.), shares=(.5,.75,1.)) -> dict:
     "The width and share of least squared error when each type is predicted from the rest"
     if len(P)<3: return dict(width=3., kept=1.)
@@ -170,25 +171,39 @@ def changes(self:Effects, label, types) -> np.ndarray:
     return log_mean(after, self.kind)-log_mean(before, self.kind)
 
 # %% ../nbs/04_effects.ipynb #86103a1d
+def line_share(by_line, induced, mean_error # Log fold changes of types predicted from the rest, (T, G); and the error of each type, (T,), of log fold changes
+              ) -> float:
+    "Weight of the first rule: ½, or all or nothing where one rule is better than the mean of both for every type"
+    errors = {share: mean_error(share*by_line+(1-share)*induced) for share in (0., .5, 1.)}
+    alone = [share for share in (0., 1.) if (errors[share]<errors[.5]).all() and len(by_line)>2]
+    return alone[0] if alone else .5
+
+# %% ../nbs/04_effects.ipynb #77775339
 @patch
 def setting(self:Effects, label) -> dict:
-    "λ of @eq-ridge, and width and share of @eq-context, that serve the types seen best"
-    if label not in self.settings:
-        P, X = (self.under(k, self.types(label)) for k in (self.conditions.control, label))
-        error = lambda S: ((apply_lfc(P, S, self.kind)-X)**2).sum()
-        S = log_mean(X, self.kind)-log_mean(P, self.kind)
-        self.settings[label] = dict(choose_affine(P, X), penalty=choose_penalty(P, S, error))
+    "λ of @eq-ridge, width and share of @eq-context, and the weight of the first, that serve the types seen best"
+    if label in self.settings: return self.settings[label]
+    P, X = (self.under(k, self.types(label)) for k in (self.conditions.control, label))
+    S, errors = self.changes(label, self.types(label)), lambda S: ((apply_lfc(P, S, self.kind)-X)**2).sum(1)
+    affine, penalty = choose_affine(P, X), choose_penalty(P, S, lambda S: errors(S).sum())
+    line = .5
+    if len(P)>2:
+        induced = leave_one_out(lambda p,*others: from_affine(p, *others, **affine), P, X)
+        by_line = leave_one_out(lambda p,*others: ridge(p, *others, penalty), P, S)
+        line = line_share(by_line, log_mean(induced, self.kind)-log_mean(P, self.kind), errors)
+    self.settings[label] = dict(affine=affine, penalty=penalty, line=line)
     return self.settings[label]
 
-# %% ../nbs/04_effects.ipynb #cf9cd851
+# %% ../nbs/04_effects.ipynb #97fb5f8f
 @patch
 def from_types(self:Effects, p, label, types, setting=None):
-    "What these types suggest: the mean of @eq-ridge and @eq-context, as log fold changes (G,)"
+    "What these types suggest by @eq-ridge and @eq-context: log fold changes, (G,)"
     P, X = self.under(self.conditions.control, types), self.under(label, types)
-    affine = dict(setting or self.setting(label))
-    by_line = ridge(p, P, self.changes(label, types), affine.pop('penalty'))
-    induced = log_mean(from_affine(p, P, X, **affine), self.kind)-log_mean(p, self.kind)
-    return (by_line+induced)/2
+    choice = setting or self.setting(label)
+    by_line = ridge(p, P, self.changes(label, types), choice['penalty'])
+    mean = from_affine(p, P, X, **choice['affine'])
+    induced = log_mean(mean, self.kind)-log_mean(p, self.kind)
+    return choice['line']*by_line + (1-choice['line'])*induced
 
 # %% ../nbs/04_effects.ipynb #aac488fc
 @patch
@@ -204,7 +219,7 @@ def expected(self:Effects, p, cell_type, label):
     changes = [change(self.conditions.label(part)) for part in parts]
     return None if any(c is None for c in changes) else sum(changes)
 
-# %% ../nbs/04_effects.ipynb #c7a3c80b
+# %% ../nbs/04_effects.ipynb #2dc209fa
 @patch
 def carried_over(self:Effects, label, setting=None) -> pd.DataFrame:
     "Types seen × (inner product of predicted and real shift, m) of @eq-amplitude"
@@ -217,19 +232,19 @@ def carried_over(self:Effects, label, setting=None) -> pd.DataFrame:
         res[t] = [np.mean([d_hat@d for d_hat,d in both]), np.mean([d_hat@d_hat for d_hat,_ in both])]
     return pd.DataFrame.from_dict(res, 'index', columns=['inner','m']) + [0,1e-12]
 
-# %% ../nbs/04_effects.ipynb #515c0781
+# %% ../nbs/04_effects.ipynb #6429460e
 def shrunk(value, variance, towards, tau=.2):
     "`value`, known with this variance, drawn towards a number that has variance τ²"
     return (value*tau**2 + towards*variance)/(tau**2 + variance)
 
-# %% ../nbs/04_effects.ipynb #cccbbd09
+# %% ../nbs/04_effects.ipynb #25e94af1
 def _share(table):   # From `carried_over`
     "c of @eq-amplitude, the number of types that count, and the variance of single shares"
     n, m = table.to_numpy().T
     c = n.sum()/m.sum()
     return c, m.sum()**2/(m**2).sum(), (m*(n/m-c)**2).sum()/m.sum()*len(m)/(len(m)-1)
 
-# %% ../nbs/04_effects.ipynb #a4fb856b
+# %% ../nbs/04_effects.ipynb #5d7f77cd
 @patch
 def amplitude(self:Effects, label, most=20) -> float:
     "The share of an effect that carries over to a type not seen, @eq-amplitude, shrunk; 1 if fewer than 2 types were seen"

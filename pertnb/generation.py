@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GenerationInput', 'modes', 'Anchor', 'BLOCK', 'decode_asked', 'Mode', 'mode', 'mode_A', 'mode_B', 'change_counts',
-           'mode_C', 'sampled_profile', 'expected_profile', 'calibrate_offset', 'anchors', 'control_cells', 'sources',
-           'prediction_obs', 'prediction_layers', 'as_adata', 'generate', 'expected_expression', 'expression_variance',
-           'sampling_variance', 'shift_interval']
+           'mode_C', 'sampled_profile', 'expected_profile', 'calibrate_offset', 'anchors', 'sample_anchored',
+           'control_cells', 'sources', 'prediction_obs', 'prediction_layers', 'as_adata', 'generate',
+           'expected_expression', 'expression_variance', 'sampling_variance', 'shift_interval']
 
 # %% ../nbs/11_generation.ipynb #fcf22a63
 import warnings
@@ -140,8 +140,9 @@ def calibrate_offset(model:CVAE,
     return torch.as_tensor(offset, dtype=torch.float32)
 
 # %% ../nbs/11_generation.ipynb #e424b6e3
-Anchor = namedtuple('Anchor', 'c offset')
-Anchor.__doc__ = "c: the condition vector to decode under, (C,); offset: (G,), or None"
+Anchor = namedtuple('Anchor', 'c offset kept')
+Anchor.__doc__ = """How to decode cells of a type. c: the condition vector, (C,); offset: (G,), or None;
+kept: the offset of mode C and the share of cells that are transferred by it, or None"""
 
 # %% ../nbs/11_generation.ipynb #3da6f163
 @torch.no_grad()
@@ -156,17 +157,37 @@ def anchors(model:CVAE,
     for t in np.unique(all_types) if shrinkage else ():
         if model.effects.seen(t, target): continue
         of_type = np.flatnonzero(all_types==t)
-        n = min(max(len(of_type), 256), n_cells)
+        n = min(-(-256//len(of_type))*len(of_type), n_cells) if len(of_type)<256 else min(len(of_type), n_cells)
         rows = np.sort(np.resize(np.random.default_rng(0).permutation(of_type), n))
         from_control, to = torch.from_numpy(model.conditions([model.conditions.control, target]))
         ask = GenerationInput(controls.batch(rows), to.expand(n, -1), all_types[rows], prior, {}, None)
         wanted = expected_profile(model, ask, target, shrinkage)
         if wanted is None: continue
-        c = from_control + model.effects.amplitude(target)*(to-from_control)
-        ask, m = ask._replace(c=c.expand(n, -1)), modes[mode]
-        free = mode=='A' and prior=='normal'
-        res[t] = Anchor(c, None if free else calibrate_offset(model, m.sample, ask, wanted))
+        share = model.effects.amplitude(target)
+        c = from_control + share*(to-from_control)
+        if mode=='A' and prior=='normal': res[t] = Anchor(c, None, None); continue
+        offset = lambda k: calibrate_offset(model, modes[k].sample, ask._replace(c=c.expand(n, -1)), wanted)
+        res[t] = Anchor(c, offset(mode), (offset('C'), 1-share) if mode!='C' and share<1 else None)
     return res
+
+# %% ../nbs/11_generation.ipynb #0c7515be
+def sample_anchored(model:CVAE, mode:str, ask:GenerationInput, # Its `c` and `offset` as without anchors
+                    anchored:dict # From `anchors`
+                   ):
+    "Cells of a mode, those of types not seen as their `Anchor` says"
+    for t,a in anchored.items():
+        rows = torch.as_tensor(ask.types==t)
+        ask = ask._replace(c=torch.where(rows[:,None], a.c, ask.c))
+    offsets = {t: a.offset for t,a in anchored.items() if a.offset is not None}
+    made = modes[mode].sample(model, ask._replace(offset=offsets))
+    kept = {t: a.kept for t,a in anchored.items() if a.kept is not None and (ask.types==t).any()}
+    if not kept: return made
+    other = modes['C'].sample(model, ask._replace(offset={t: offset for t,(offset,_) in kept.items()}))
+    shares = torch.tensor([kept[t][1] if t in kept else 0. for t in ask.types])
+    transferred = torch.rand(len(shares), generator=ask.rng)<shares
+    if made.is_sparse: made, other = made.to_dense(), other.to_dense()
+    res = torch.where(transferred[:,None], other, made)
+    return res if model.likelihood=='gaussian' else res.to_sparse()
 
 # %% ../nbs/11_generation.ipynb #e1839e2d
 def _note_new_types(model, controls):
@@ -285,18 +306,16 @@ def generate(model:CVAE,          # Trained
     if mode=='A' and typed:
         for t in np.unique(types):
             check_choice(t, model.priors, 'cell type among the training cells')
-    c = torch.from_numpy(model.conditions([target]))[0]
+    c = torch.from_numpy(model.conditions([target]))
     anchored = anchors(model, controls, target, mode, prior, shrinkage)
-    offset = {t: a.offset for t,a in anchored.items() if a.offset is not None}
     source = sources(len(controls), n, np.random.default_rng(seed))
 
     @torch.no_grad()
     def block(start):
         rows = source[start:start+BLOCK]
-        asked = torch.stack([anchored[t].c if t in anchored else c for t in types[rows]])
-        ask = GenerationInput(controls.batch(rows), asked, types[rows], prior, offset,
+        ask = GenerationInput(controls.batch(rows), c.expand(len(rows), -1), types[rows], prior, {},
                               _block_rng(seed, start))
-        made = _csr(modes[mode].sample(model, ask))
+        made = _csr(sample_anchored(model, mode, ask, anchored))
         counted = model.likelihood!='gaussian'
         return prediction_layers(made, controls.library_size[rows] if counted else None)
     obs = prediction_obs(source, target, mode, controls, typed)

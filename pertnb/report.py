@@ -103,7 +103,7 @@ def versions() -> str:
 def _words(run):
     "Title, question and sentences, as HTML"
     e, settings, sentences = html.escape, run.settings, run.sentences
-    notes = [sentences['not_applicable'], sentences['next_step']]
+    notes = [sentences[k] for k in ('carried','not_applicable','next_step')]
     notes += [f'Note: {note}' for note in settings.get('notes', [])]
     shown = {k: e(sentences[k]) for k in ('verdict','shortfall','coverage','diagnosis')}
     title = f'{settings["target"]}, predicted'
@@ -141,7 +141,7 @@ def _genes(run, n):
 # %% ../nbs/20_report.ipynb #c36755e7
 def _settings(run):
     "What was run, and how to run it again"
-    e, hidden = html.escape, ('data','question','notes','not_applicable')
+    e, hidden = html.escape, ('data','question','notes','not_applicable','carried')
     shown = {k: v for k,v in run.settings.items() if k not in hidden and v is not None}
     return dict(command=e(command_of(run.settings)), data=e(run.settings['data']),
                 versions=e(versions()),
