@@ -29,6 +29,7 @@ def model_config(model:CVAE) -> dict:
                 likelihood=model.likelihood, sizes=model.sizes, keys=model.keys,
                 size_genes=model.size_genes, target_sum=model.target_sum,
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
+                halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
                 types=list(model.priors),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
@@ -38,6 +39,8 @@ def model_tensors(model:CVAE) -> dict:
     means, factors = zip(*model.priors.values())
     along = {'along.profiles': torch.from_numpy(model.effects.table.to_numpy(np.float32)),
              'along.mean': torch.stack(means), 'along.chol': torch.stack(factors)}
+    if (halves := model.effects.halves) is not None:
+        along['along.halves'] = torch.from_numpy(halves.to_numpy(np.float32))
     return {name: v.contiguous() for name,v in (model.state_dict()|along).items()}
 
 # %% ../nbs/09_saving.ipynb #17980d65
@@ -90,10 +93,12 @@ def _sizes_are_sound(sizes, n_tensors):
 def _config_is_sound(config, conditions, n_tensors):
     "Could `save_model` have written this?"
     groups, keys, n_cells = config['groups'], config['keys'], config.get('group_sizes')
+    halves = config.get('halves') or [] # none in models saved by older versions
     fields = {'condition_key','control','cell_type_key','layer','size_key','separator'}
     return (_names(config['genes'], config['conditions'], config['types'])
             and isinstance(groups, list) and len({(t, label) for t,label in groups})==len(groups)
             and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
+            and len({(t, i) for t,i in halves if i in (0,1)})==len(halves)
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
             and _basis_is_sound(config) and set(keys)==fields
             and all(v is None or isinstance(v, str) for v in keys.values())
@@ -105,6 +110,8 @@ def _tensor_shapes(model:CVAE, config) -> dict:
     n_types, d = len(config['types']), config['sizes']['n_latent']
     along = {'along.profiles': (len(config['groups']), len(model.genes)),
              'along.mean': (n_types, d), 'along.chol': (n_types, d, d)}
+    if config.get('halves') is not None:
+        along['along.halves'] = (len(config['halves']), len(model.genes))
     return {name: tuple(v.shape) for name,v in model.state_dict().items()} | along
 
 # %% ../nbs/09_saving.ipynb #4198b4c5
@@ -125,10 +132,14 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     "Give a model its weights and the statistics of its training cells"
     tensors = dict(tensors)
     profiles, mean, chol = (tensors.pop(f'along.{name}') for name in ('profiles','mean','chol'))
+    halves = tensors.pop('along.halves', None)
     model.load_state_dict(tensors, assign=True)
-    groups = pd.MultiIndex.from_arrays(list(zip(*config['groups'])) or [[], []])
-    table = pd.DataFrame(profiles.numpy(), groups, config['genes'])
-    model.effects = Effects(table, model.conditions, config['kind'])
+    def by_group(values, groups):
+        index = pd.MultiIndex.from_arrays(list(zip(*groups)) or [[], []])
+        return pd.DataFrame(values.numpy(), index, config['genes'])
+    table = by_group(profiles, config['groups'])
+    halves = None if halves is None else by_group(halves, config['halves'])
+    model.effects = Effects(table, model.conditions, config['kind'], halves)
     model.priors = dict(zip(config['types'], zip(mean, chol)))
     n_cells = config.get('group_sizes') # models saved by older versions have none
     model.group_sizes = None if n_cells is None else dict(zip(table.index, n_cells))
