@@ -25,7 +25,8 @@ from .tables import *
 style = { # prediction: colour, marker
     **{modes[k].title: (modes[k].color, modes[k].marker) for k in 'BAC'},
     'mean shift': ('#E69F00','^'), 'nearest type': ('#009E73','P'), 'additive': ('#009E73','X'),
-    'kernel shift': ('#CC79A7','p'), 'control': ('#999999','v'), 'ceiling': ('#000000','_')}
+    'kernel shift': ('#CC79A7','p'), 'affine response': ('#8c564b','h'),
+    'control': ('#999999','v'), 'ceiling': ('#000000','_')}
 other_style = ('#CC79A7','D') # of predictions that have none
 
 # %% ../nbs/18_figure.ipynb #f514c189

@@ -18,7 +18,7 @@ retired = { # what it was: what it is
     'find the forgeries': 'separate predicted from real cells', 'What pays': 'Unseen cell types: benchmark and ablation', 'owned to': 'leave it out', 'nothing is left behind': 'leave no files',
     'Nothing to mend': 'needs no action', 'no word why': 'no error message', 'of no use': 'invalid', 'one to rely on': 'robust', 'control as it is': 'untouched control', 'rivals': 'baseline predictions',
     'usual_target': 'default_target', 'open_study': 'open_dataset', 'inspect_study': 'inspect_dataset', 'new_study': 'new_dataset', 'Study(': 'PerturbationMeans(', 'studies[': 'known_datasets[',
-    'lean=': 'shrinkage=', 'leaning on': 'shrinkage towards', 'towards_expected': 'shrink_to_expected', 'align=': 'latent_alignment=', '.align(': '.prepare_data(', 'members=': 'n_models=', '--members': '--n-models',
+    'lean=': 'shrinkage=', 'leaning on': 'shrinkage towards', 'towards_expected': 'expected_profile', 'shrink_to_expected': 'expected_profile', 'expected_changes': 'expected_profile', 'kernel_weights': 'nearness', 'align=': 'latent_alignment=', '.align(': '.prepare_data(', 'members=': 'n_models=', '--members': '--n-models',
     'target_lines': 'target_rows', 'ceiling_lines': 'ceiling_rows', 'chance=': 'weights=', 'part=(': 'shard=(', 'between()': 'on_step()', 'now:TrainState': 'state:TrainState', 'SimpleNamespace(**{k': 'TrainConfig',
     'change of level': 'log fold change', 'changes of level': 'log fold changes', 'whole or not at all': 'atomically', 'foretold': 'predicted'}
 
