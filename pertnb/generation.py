@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GenerationInput', 'modes', 'Anchor', 'BLOCK', 'decode_asked', 'Mode', 'mode', 'mode_A', 'mode_B', 'change_counts',
-           'mode_C', 'sampled_profile', 'expected_profile', 'calibrate_offset', 'anchors', 'sample_anchored',
-           'control_cells', 'sources', 'prediction_obs', 'prediction_layers', 'as_adata', 'generate',
-           'expected_expression', 'expression_variance', 'sampling_variance', 'shift_interval']
+           'mode_C', 'sampled_profile', 'carried_share', 'expected_profile', 'calibrate_offset', 'is_new_context',
+           'anchors', 'sample_anchored', 'control_cells', 'sources', 'prediction_obs', 'prediction_layers', 'as_adata',
+           'generate', 'expected_expression', 'expression_variance', 'sampling_variance', 'shift_interval']
 
 # %% ../nbs/11_generation.ipynb #fcf22a63
 import warnings
@@ -109,19 +109,25 @@ def sampled_profile(model:CVAE, sample, ask:GenerationInput, seed=0) -> np.ndarr
     return model.log_expression(made, ask.batch.s).clamp(min=0).mean(0).double().numpy()
 
 # %% ../nbs/11_generation.ipynb #2b162871
+def carried_share(effects:Effects, cell_type, target) -> float:
+    "c: what carries over to this type; 1 if it was seen under the target itself"
+    return 1. if effects.seen(cell_type, target) else effects.amplitude(target)
+
+# %% ../nbs/11_generation.ipynb #7f7e08e4
 def expected_profile(model:CVAE,
                      ask:GenerationInput, # Control cells of one type
                      target:str, # The condition
                      shrinkage:float): # w
     "@eq-shrinkage: the mean profile to expect, (G,); None if other groups say nothing about it"
-    p = ask.batch.x.mean(0).double().numpy()
-    change = model.effects.expected(p, ask.types[0], target)
+    p, t, effects = ask.batch.x.mean(0).double().numpy(), ask.types[0], model.effects
+    seen = effects.seen(t, target) # then its own group says what to expect
+    change = effects.from_types(p, target, [t]) if seen else effects.expected(p, t, target)
     if change is None: return None
-    by_rules = apply_lfc(p, change, model.effects.kind)-p
+    by_rules = apply_lfc(p, change, effects.kind)-p
     by_network = (sampled_profile(model, mode_B, ask)
                   - sampled_profile(model, mode_B, ask._replace(c=ask.batch.c)))
     blend = (1-shrinkage)*by_network + shrinkage*by_rules
-    return np.maximum(p + model.effects.amplitude(target)*blend, 0)
+    return np.maximum(p + carried_share(effects, t, target)*blend, 0)
 
 # %% ../nbs/11_generation.ipynb #c4d531a3
 def calibrate_offset(model:CVAE,
@@ -139,6 +145,16 @@ def calibrate_offset(model:CVAE,
         offset += min(1, 2/(i+1))*(log_mean(wanted, kind)-log_mean(m, kind))
     return torch.as_tensor(offset, dtype=torch.float32)
 
+# %% ../nbs/11_generation.ipynb #92c3d6bb
+def is_new_context(model:CVAE, controls:PertData, rows, least=20) -> bool:
+    "Are these control cells (`rows`, all of one type) unlike the type's training controls?"
+    group = controls.types[rows[0]], model.conditions.control
+    if len(rows)<least or not (model.group_sizes or {}).get(group): return False
+    x = controls.batch(rows).x
+    distance = ((x.mean(0).numpy()-model.effects.table.loc[group].to_numpy())**2).sum()
+    by_chance = x.var(0).sum().item()*(1/len(rows) + 1/model.group_sizes[group])
+    return bool(distance>2*by_chance)
+
 # %% ../nbs/11_generation.ipynb #e424b6e3
 Anchor = namedtuple('Anchor', 'c offset kept')
 Anchor.__doc__ = """How to decode cells of a type. c: the condition vector, (C,); offset: (G,), or None;
@@ -152,18 +168,18 @@ def anchors(model:CVAE,
             shrinkage:float,   # w
             n_cells=1024       # Most cells of a type to calibrate on
            ) -> dict:          # Cell type → `Anchor`
-    "For each type not seen under the target of which others say something: how to decode it"
+    "For each type not seen under the target, or seen elsewhere: how to decode it"
     res, all_types = {}, controls.types
     for t in np.unique(all_types) if shrinkage else ():
-        if model.effects.seen(t, target): continue
         of_type = np.flatnonzero(all_types==t)
+        if model.effects.seen(t, target) and not is_new_context(model, controls, of_type): continue
         n = min(-(-256//len(of_type))*len(of_type), n_cells) if len(of_type)<256 else min(len(of_type), n_cells)
         rows = np.sort(np.resize(np.random.default_rng(0).permutation(of_type), n))
         from_control, to = torch.from_numpy(model.conditions([model.conditions.control, target]))
         ask = GenerationInput(controls.batch(rows), to.expand(n, -1), all_types[rows], prior, {}, None)
         wanted = expected_profile(model, ask, target, shrinkage)
         if wanted is None: continue
-        share = model.effects.amplitude(target)
+        share = carried_share(model.effects, t, target)
         c = from_control + share*(to-from_control)
         if mode=='A' and prior=='normal': res[t] = Anchor(c, None, None); continue
         offset = lambda k: calibrate_offset(model, modes[k].sample, ask._replace(c=c.expand(n, -1)), wanted)
