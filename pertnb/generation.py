@@ -97,7 +97,7 @@ def mode_C(model:CVAE, ask:GenerationInput):
     "@eq-rho, @eq-mode-c: the batch's own cells, with their counts changed"
     b, z = ask.batch, model.encode(ask.batch.x, ask.batch.c)[0]
     before, after = model.decode(z, b.c, b.s), decode_asked(model, z, ask)
-    if model.likelihood=='gaussian': return b.x + after.mean-before.mean
+    if model.likelihood=='gaussian': return b.x + (after.mean-before.mean)
     rho = (after.log_mean-before.log_mean).exp()
     return change_counts(b.y, rho, before.mean.clamp(min=1e-8), before.alpha, ask.rng)
 
