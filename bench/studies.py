@@ -135,10 +135,12 @@ def kind(name):
     if name in ('control','ceiling'): return name
     return 'mode' if name.startswith('mode ') else 'rule' if name in baselines else 'peer'
 
-def paired(a, b):
-    "Mean difference of folds and its standard error; of a single fold, that of its cells"
+def paired(a, b, fresh=False):
+    """Mean difference of folds and its standard error over contexts (seeds of the same cells are no further evidence; `fresh`: each seed
+    has its own cells); of a single one, that of its cells"""
     d = (a.value-b.value).dropna()
-    if len(d)>1: return d.mean(), d.sem()
+    independent = d if fresh else d.groupby('context').mean()
+    if len(independent)>1: return d.mean(), independent.sem()
     return d.mean(), float(np.hypot(a.error, b.error).loc[d.index].mean())
 
 def summarise(rows):
@@ -156,7 +158,7 @@ def summarise(rows):
         rules = [name for name in E if kind(name) in ('rule','control') and name!='resampled' and len(E[name])==n]
         best = min(rules, key=lambda name: E[name].value.mean())
         for name in E:
-            (more, se), (behind, behind_se) = paired(E[name], E['control']), paired(E[name], E[best])
+            (more, se), (behind, behind_se) = paired(E[name], E['control'], study in simulated), paired(E[name], E[best], study in simulated)
             r, J50 = (d.loc[name,m].value.mean() for m in ('r','J50'))
             relative = (E[name].value.mean()+noise)/(E['control'].value.reindex(E[name].index).mean()+noise)
             res.append(dict(study=study, part=which, prediction=name, kind=kind(name), folds=len(E[name]), r=r, J50=J50, E=E[name].value.mean(), noise=noise, relative=relative,

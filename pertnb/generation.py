@@ -183,7 +183,8 @@ def anchors(model:CVAE,
         c = from_control + share*(to-from_control)
         if mode=='A' and prior=='normal': res[t] = Anchor(c, None, None); continue
         offset = lambda k: calibrate_offset(model, modes[k].sample, ask._replace(c=c.expand(n, -1)), wanted)
-        res[t] = Anchor(c, offset(mode), (offset('C'), 1-share) if mode!='C' and share<1 else None)
+        kept = min(2*(1-share), 1.)
+        res[t] = Anchor(c, offset(mode), (offset('C'), kept) if mode!='C' and kept>0 else None)
     return res
 
 # %% ../nbs/11_generation.ipynb #0c7515be
