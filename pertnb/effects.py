@@ -171,20 +171,22 @@ def changes(self:Effects, label, types) -> np.ndarray:
     return log_mean(after, self.kind)-log_mean(before, self.kind)
 
 # %% ../nbs/04_effects.ipynb #86103a1d
-def line_share(by_line, induced, mean_error # Log fold changes of types predicted from the rest, (T, G); and the error of each type, (T,), of log fold changes
-              ) -> float:
-    "Weight of the first rule: ½, or all or nothing where one rule is better than the mean of both for every type"
-    errors = {share: mean_error(share*by_line+(1-share)*induced) for share in (0., .5, 1.)}
-    alone = [share for share in (0., 1.) if (errors[share]<errors[.5]).all() and len(by_line)>2]
+def line_share(by_line, induced, # Log fold changes of types predicted from the rest, (T, G)
+               errors            # Function of log fold changes: the error of each type, (T,)
+              ) -> float:        # 0, .5 or 1
+    "Weight of the first rule: a half, unless one alone is better than both for every type"
+    at = {share: errors(share*by_line+(1-share)*induced) for share in (0., .5, 1.)}
+    alone = [share for share in (0., 1.) if (at[share]<at[.5]).all() and len(by_line)>2]
     return alone[0] if alone else .5
 
 # %% ../nbs/04_effects.ipynb #77775339
 @patch
 def setting(self:Effects, label) -> dict:
-    "λ of @eq-ridge, width and share of @eq-context, and the weight of the first, that serve the types seen best"
+    "What serves the types seen best: λ of @eq-ridge, width and share of @eq-context, their weight"
     if label in self.settings: return self.settings[label]
-    P, X = (self.under(k, self.types(label)) for k in (self.conditions.control, label))
-    S, errors = self.changes(label, self.types(label)), lambda S: ((apply_lfc(P, S, self.kind)-X)**2).sum(1)
+    types = self.types(label)
+    P, X, S = *(self.under(k, types) for k in (self.conditions.control, label)), self.changes(label, types)
+    errors = lambda S: ((apply_lfc(P, S, self.kind)-X)**2).sum(1)
     affine, penalty = choose_affine(P, X), choose_penalty(P, S, lambda S: errors(S).sum())
     line = .5
     if len(P)>2:
@@ -226,10 +228,12 @@ def carried_over(self:Effects, label, setting=None) -> pd.DataFrame:
     types, res = self.types(label), {}
     known = set() if self.halves is None else set(self.halves.index)
     for t in (t for t in types if len(types)>1 and {(t, 0), (t, 1)} <= known):
-        halves, rest, x = self.halves.loc[t].to_numpy(), self.types(label, but=t), self.under(label, [t])[0]
+        halves, x = self.halves.loc[t].to_numpy(), self.under(label, [t])[0]
+        rest = self.types(label, but=t)
         shift = lambda p: apply_lfc(p, self.from_types(p, label, rest, setting), self.kind)-p
         both = [(shift(p), x-other) for p,other in (halves, halves[::-1])]
-        res[t] = [np.mean([d_hat@d for d_hat,d in both]), np.mean([d_hat@d_hat for d_hat,_ in both])]
+        inner, m = [d_hat@d for d_hat,d in both], [d_hat@d_hat for d_hat,_ in both]
+        res[t] = np.mean(inner), np.mean(m)
     return pd.DataFrame.from_dict(res, 'index', columns=['inner','m']) + [0,1e-12]
 
 # %% ../nbs/04_effects.ipynb #6429460e
@@ -247,19 +251,20 @@ def _share(table):   # From `carried_over`
 # %% ../nbs/04_effects.ipynb #5d7f77cd
 @patch
 def amplitude(self:Effects, label, most=20) -> float:
-    "The share of an effect that carries over to a type not seen, @eq-amplitude, shrunk; 1 if fewer than 2 types were seen"
+    """The share of an effect that carries over to a type not seen, @eq-amplitude, shrunk; 1 if
+    fewer than 2 types were seen"""
     if label in self.amplitudes: return self.amplitudes[label]
     if len(own := self.carried_over(label))<2: return 1.
-    others = [k for k in dict.fromkeys(self.table.index.get_level_values(1)) if k not in (label, self.conditions.control)]
-    others = [self.carried_over(k, self.setting(label)) for k in others[::-(-len(others)//most) or 1]]
-    others = [o for o in others if len(o)>1]
-    v = np.average([_share(o)[2] for o in (own, *others)], weights=[len(o)-1 for o in (own, *others)])
-    towards = 1.
-    if others:
-        c, n, _ = _share(pd.concat(others))
-        towards = shrunk(c, v/n, 1.)
-    c, n, _ = _share(own)
-    self.amplitudes[label] = float(np.clip(shrunk(c, v/n, towards), 0, 1.2))
+    labels = self.table.index.get_level_values(1).unique().drop([label, self.conditions.control])
+    found = [self.carried_over(k, self.setting(label)) for k in labels[::-(-len(labels)//most) or 1]]
+    others = [table for table in found if len(table)>1]
+    tables = [own, *others]
+    v = np.average([_share(o)[2] for o in tables], weights=[len(o)-1 for o in tables])
+    def towards(table, prior):
+        c, n, _ = _share(table)
+        return shrunk(c, v/n, prior)
+    c = towards(own, towards(pd.concat(others), 1.) if others else 1.)
+    self.amplitudes[label] = float(np.clip(c, 0, 1.2))
     return self.amplitudes[label]
 
 # %% ../nbs/04_effects.ipynb #da842a11
@@ -282,7 +287,8 @@ def leave_group_out(self:Effects, label):
         p, x = (self.table.loc[(cell_type, o)].to_numpy() for o in (self.conditions.control, k))
         rest = self.without(hidden)
         change = rest.expected(p, cell_type, k)
-        if change is not None: shifts.append((self.amplitude(k)*(apply_lfc(p, change, self.kind)-p), x-p))
+        if change is None: continue
+        shifts.append((self.amplitude(k)*(apply_lfc(p, change, self.kind)-p), x-p))
     return tuple(map(np.stack, zip(*shifts))) if len(shifts)>2 else None
 
 # %% ../nbs/04_effects.ipynb #55f67e8a

@@ -116,9 +116,10 @@ def carried_share(effects:Effects, cell_type, target) -> float:
 # %% ../nbs/11_generation.ipynb #7f7e08e4
 def expected_profile(model:CVAE,
                      ask:GenerationInput, # Control cells of one type
-                     target:str, # The condition
-                     shrinkage:float): # w
-    "@eq-shrinkage: the mean profile to expect, (G,); None if other groups say nothing about it"
+                     target:str,          # The condition
+                     shrinkage:float      # w
+                    ):                    # (G,), log1p(1e4); None if other groups say nothing
+    "@eq-shrinkage: the mean profile to expect"
     p, t, effects = ask.batch.x.mean(0).double().numpy(), ask.types[0], model.effects
     seen = effects.seen(t, target) # then its own group says what to expect
     change = effects.from_types(p, target, [t]) if seen else effects.expected(p, t, target)
@@ -161,36 +162,42 @@ Anchor.__doc__ = """How to decode cells of a type. c: the condition vector, (C,)
 kept: the offset of mode C and the share of cells that are transferred by it, or None"""
 
 # %% ../nbs/11_generation.ipynb #3da6f163
+def _calibration_rows(of_type, least=256, most=1024):
+    "Cells of a type to calibrate on: each equally often, at least 256 in all, or a random 1,024"
+    shuffled = np.random.default_rng(0).permutation(of_type)
+    return np.sort(np.resize(shuffled, min(-(-least//len(of_type))*len(of_type), most)))
+
+# %% ../nbs/11_generation.ipynb #497e44a6
 @torch.no_grad()
 def anchors(model:CVAE,
             controls:PertData, # With the model's genes
             target:str, mode:str, prior:str,
-            shrinkage:float,   # w
-            n_cells=1024       # Most cells of a type to calibrate on
+            shrinkage:float    # w
            ) -> dict:          # Cell type → `Anchor`
     "For each type not seen under the target, or seen elsewhere: how to decode it"
-    res, all_types = {}, controls.types
-    for t in np.unique(all_types) if shrinkage else ():
-        of_type = np.flatnonzero(all_types==t)
+    control, types, res = model.conditions.control, controls.types, {}
+    start, end = torch.from_numpy(model.conditions([control, target]))
+    for t in np.unique(types) if shrinkage and target!=control else ():
+        of_type = np.flatnonzero(types==t)
         if model.effects.seen(t, target) and not is_new_context(model, controls, of_type): continue
-        n = min(-(-256//len(of_type))*len(of_type), n_cells) if len(of_type)<256 else min(len(of_type), n_cells)
-        rows = np.sort(np.resize(np.random.default_rng(0).permutation(of_type), n))
-        from_control, to = torch.from_numpy(model.conditions([model.conditions.control, target]))
-        ask = GenerationInput(controls.batch(rows), to.expand(n, -1), all_types[rows], prior, {}, None)
+        rows = _calibration_rows(of_type)
+        ask = GenerationInput(controls.batch(rows), end.expand(len(rows), -1), types[rows], prior,
+                              {}, None)
         wanted = expected_profile(model, ask, target, shrinkage)
         if wanted is None: continue
         share = carried_share(model.effects, t, target)
-        c = from_control + share*(to-from_control)
+        c, kept = start + share*(end-start), min(2*(1-share), 1.)
         if mode=='A' and prior=='normal': res[t] = Anchor(c, None, None); continue
-        offset = lambda k: calibrate_offset(model, modes[k].sample, ask._replace(c=c.expand(n, -1)), wanted)
-        kept = min(2*(1-share), 1.)
+        ask = ask._replace(c=c.expand(len(rows), -1))
+        offset = lambda k: calibrate_offset(model, modes[k].sample, ask, wanted)
         res[t] = Anchor(c, offset(mode), (offset('C'), kept) if mode!='C' and kept>0 else None)
     return res
 
 # %% ../nbs/11_generation.ipynb #0c7515be
-def sample_anchored(model:CVAE, mode:str, ask:GenerationInput, # Its `c` and `offset` as without anchors
-                    anchored:dict # From `anchors`
-                   ):
+def sample_anchored(model:CVAE, mode:str,
+                    ask:GenerationInput, # Its `c` and `offset` as without anchors
+                    anchored:dict        # From `anchors`
+                   ):                    # Values (B, G)
     "Cells of a mode, those of types not seen as their `Anchor` says"
     for t,a in anchored.items():
         rows = torch.as_tensor(ask.types==t)
@@ -199,8 +206,9 @@ def sample_anchored(model:CVAE, mode:str, ask:GenerationInput, # Its `c` and `of
     made = modes[mode].sample(model, ask._replace(offset=offsets))
     kept = {t: a.kept for t,a in anchored.items() if a.kept is not None and (ask.types==t).any()}
     if not kept: return made
-    other = modes['C'].sample(model, ask._replace(offset={t: offset for t,(offset,_) in kept.items()}))
-    shares = torch.tensor([kept[t][1] if t in kept else 0. for t in ask.types])
+    offsets, shares = ({t: v[i] for t,v in kept.items()} for i in (0, 1))
+    other = modes['C'].sample(model, ask._replace(offset=offsets))
+    shares = torch.tensor([shares.get(t, 0.) for t in ask.types])
     transferred = torch.rand(len(shares), generator=ask.rng)<shares
     if made.is_sparse: made, other = made.to_dense(), other.to_dense()
     res = torch.where(transferred[:,None], other, made)
