@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['total_names', 'total_words', 'Batch', 'same_sum', 'target_sum', 'fractions_of', 'value_kind', 'split_label',
            'control_parts', 'Conditions', 'unique_names', 'library_sizes', 'guess_size_key', 'refuse_reserved',
-           'PertData', 'other_layers', 'example', 'sparse_counts', 'split_cells', 'split_cell_type', 'choose_genes',
-           'scan_backed']
+           'Covariates', 'column_names', 'PertData', 'other_layers', 'example', 'sparse_counts', 'split_cells',
+           'split_cell_type', 'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
 from collections import namedtuple
@@ -213,6 +213,52 @@ def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=())
     if 'mean' in set(labels):
         raise InputError("The condition 'mean' has the name of a row of the scoreboard: rename it.")
 
+# %% ../nbs/03_data.ipynb #a6b7b769
+class Covariates:
+    "Columns of `obs` that stay when the condition is flipped, as vectors: one-hot, side by side"
+    def __init__(self, shares:dict): # Column → level → share of the training cells
+        self.shares = shares
+
+    @classmethod
+    def of(cls, obs, columns):
+        "The levels in these cells; `InputError` for a column that is not there or has gaps"
+        count = lambda k: pd.Series(_labels(obs, k, 'covariate')).value_counts(normalize=True)
+        return cls({k: count(k).sort_index().to_dict() for k in columns})
+
+    def __len__(self): return sum(map(len, self.shares.values()))
+
+    def __call__(self, obs) -> np.ndarray: # (n, K), float32
+        "The cells' vectors"
+        parts = [np.zeros((len(obs), 0))]
+        for k,levels in self.shares.items():
+            index = pd.Index(levels).get_indexer(obs[k].astype(str))
+            vectors = np.eye(len(levels))[index]
+            vectors[index<0] = list(levels.values())
+            parts.append(vectors)
+        return np.concatenate(parts, 1).astype(np.float32)
+
+    def unknown(self, obs) -> dict:
+        "Column → levels that the training cells did not have"
+        new = {k: sorted(set(obs[k].astype(str))-set(levels)) for k,levels in self.shares.items()}
+        return {k: v for k,v in new.items() if v}
+
+# %% ../nbs/03_data.ipynb #967d53a0
+def column_names(names, columns) -> list:
+    "The obs columns that a string names, separated by commas; a whole name may hold a comma itself"
+    if names is None: return []
+    if not isinstance(names, str): return list(names)
+    return [names] if names in columns else [o.strip() for o in names.split(',') if o.strip()]
+
+# %% ../nbs/03_data.ipynb #5fc07732
+def _covariate_notes(data):
+    "What to say of covariates that cannot be told from the perturbation"
+    for k in data.covariates.shares:
+        level = pd.Series(data.obs[k].astype(str).to_numpy())
+        share = pd.Series(data.is_control).groupby(level).mean()
+        for what,alone in (('no control', share==0), ('only control', share==1)):
+            if alone.any(): yield (f'{shorten(share.index[alone])} in obs[{k!r}]: {what} cells. What '
+                                   'is due to the perturbation there cannot be told from the rest.')
+
 # %% ../nbs/03_data.ipynb #b771e7d6
 class PertData:
     "Cells of a perturbation study, checked: values, library sizes, conditions, cell types, genes"
@@ -224,6 +270,7 @@ class PertData:
                  layer:str=None,         # Layer to read instead of `X`; `raw` is AnnData's `raw`
                  size_key:str=None,      # Column of `obs` with total counts, if genes are missing
                  separator:str='+',      # Between the parts of a pair's label; '' if none is split
+                 covariate=None,         # Columns of `obs` that stay when the condition is flipped
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
                  min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
         on_disk = backed or getattr(adata, 'isbacked', False)
@@ -233,13 +280,16 @@ class PertData:
         self.keys = dict(condition_key=condition_key, control=str(control),
                          cell_type_key=cell_type_key, layer=layer, size_key=size_key,
                          separator=separator)
+        if covariate: self.keys['covariate'] = covariate
         self.genes, self.cells = unique_names(genes, 'gene'), unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs)
         self._name_conditions()
         self._check_group_sizes(min_cells)
+        self.use_covariates(Covariates.of(obs, column_names(covariate, obs.columns)))
         sums = self._read_values(X, obs)
-        self.notes = [*_label_notes(self.conditions), *_size_notes(self, obs, sums)]
+        self.notes = [*_label_notes(self.conditions), *_covariate_notes(self),
+                      *_size_notes(self, obs, sums)]
 
 # %% ../nbs/03_data.ipynb #874a0bf1
 @patch
@@ -262,6 +312,12 @@ def _name_conditions(self:PertData):
     number = lambda labels: np.unique(labels, return_inverse=True)[1]
     self.condition_code = number(self.condition)
     self.type_code = np.zeros(n, int) if self.cell_type is None else number(self.cell_type)
+
+# %% ../nbs/03_data.ipynb #3dd4eec4
+@patch
+def use_covariates(self:PertData, covariates:Covariates):
+    "Describe what stays by these levels"
+    self.covariates, self.covariate_vectors = covariates, covariates(self.obs)
 
 # %% ../nbs/03_data.ipynb #28247fec
 @patch
@@ -384,7 +440,8 @@ def __getitem__(self:PertData,
     new = object.__new__(PertData)
     new.__dict__.update(self.__dict__)
     new.obs = self.obs.iloc[idx]
-    for k in ('cells','condition','condition_code','cell_type','type_code','values','library_size'):
+    for k in ('cells','condition','condition_code','cell_type','type_code','covariate_vectors',
+              'values','library_size'):
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new
 
@@ -457,7 +514,8 @@ def mean_by(self:PertData,
 
 # %% ../nbs/03_data.ipynb #c13e2196
 Batch = namedtuple('Batch', 'x c y s cell_type_id condition_id', defaults=(None, None, None, None))
-Batch.__doc__ = """x: log-normalised expression (B, G); c: condition vectors (B, C);
+Batch.__doc__ = """x: log-normalised expression (B, G); c: condition vectors (B, C),
+with what stays, if covariates were named, beside them (B, C+K);
 y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data;
 cell_type_id, condition_id: numbers, each (B,)"""
 
@@ -476,6 +534,7 @@ def batch(self:PertData,
          ) -> Batch:
     "Those cells as tensors"
     values, c = in_memory(self.values[idx]), torch.from_numpy(self.conditions(self.condition[idx]))
+    if len(self.covariates): c = torch.cat([c, torch.from_numpy(self.covariate_vectors[idx])], 1)
     ids = dict(cell_type_id=torch.from_numpy(self.type_code[idx]),
                condition_id=torch.from_numpy(self.condition_code[idx]))
     if self.kind!='counts': return Batch(torch.from_numpy(values.toarray()), c, **ids)

@@ -30,7 +30,7 @@ def model_config(model:CVAE) -> dict:
                 size_genes=model.size_genes, target_sum=model.target_sum,
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
-                types=list(model.priors),
+                types=list(model.priors), covariates=model.covariates.shares,
                 versions={package: version(package) for package in ('pertnb','torch')})
 
 # %% ../nbs/09_saving.ipynb #1a03747c
@@ -95,12 +95,14 @@ def _config_is_sound(config, conditions, n_tensors):
     groups, keys, n_cells = config['groups'], config['keys'], config.get('group_sizes')
     halves = config.get('halves') or [] # none in models saved by older versions
     fields = {'condition_key','control','cell_type_key','layer','size_key','separator'}
+    covariates = config.get('covariates') or {}
     return (_names(config['genes'], config['conditions'], config['types'])
             and isinstance(groups, list) and len({(t, label) for t,label in groups})==len(groups)
             and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
             and len({(t, i) for t,i in halves if i in (0,1)})==len(halves)
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
-            and _basis_is_sound(config) and set(keys)==fields
+            and _basis_is_sound(config) and set(keys)-{'covariate'}==fields
+            and all(_names(list(levels)) for levels in covariates.values())
             and all(v is None or isinstance(v, str) for v in keys.values())
             and _sizes_are_sound(config['sizes'], n_tensors))
 
@@ -120,7 +122,10 @@ def _model_of(config, tensors):
     conditions = _conditions_of(config)
     if not _config_is_sound(config, conditions, len(tensors)):
         raise InputError('config.json is not one that save_model writes.')
-    with torch.device('meta'): model = CVAE(config['genes'], conditions, config['likelihood'], **config['sizes'])
+    with torch.device('meta'):
+        covariates = Covariates(config.get('covariates') or {})
+        model = CVAE(config['genes'], conditions, config['likelihood'], covariates=covariates,
+                     **config['sizes'])
     if {name: tuple(v.shape) for name,v in tensors.items()}!=_tensor_shapes(model, config):
         raise InputError('config.json and model.safetensors do not fit together.')
     if not all(v.dtype==torch.float32 and v.isfinite().all() for v in tensors.values()):

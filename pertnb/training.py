@@ -174,7 +174,8 @@ def fit(train:PertData,          # Training cells with the genes to model
     sizes = {name: getattr(config, name) for name in ('n_latent','n_hidden','n_layers','dropout')}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = CVAE(train.genes, train.conditions, config.likelihood, **sizes)
+        stays = Covariates.of(train.obs, train.covariates.shares)
+        model = CVAE(train.genes, train.conditions, config.likelihood, **sizes, covariates=stays)
         train, val = _split_validation(model.learn_basis(train).prepare_data(train), config.val_frac, config.seed)
         engine = SingleProcess() if fabric is None else FabricEngine(fabric)
         state = TrainState(model.init_output_bias(train), train, config, engine)
