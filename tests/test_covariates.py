@@ -68,3 +68,17 @@ def test_bad_columns_and_confounding():
     assert any('cannot be told' in note for note in PertData(a, **keys, covariate='donor, batch').notes)
     a.obs['batch'] = a.obs.batch.astype(object); a.obs.iloc[0, a.obs.columns.get_loc('batch')] = None
     with pytest.raises(InputError, match='no covariate'): PertData(a, **keys, covariate='batch')
+
+def test_each_donor_in_turn(tmp_path):
+    from click.testing import CliRunner
+    from pertnb.cli import main
+    a = simulate_study('shared', n_types=1, n_cells=240, seed=0)
+    a.obs['donor'] = pd.Categorical(np.resize(['D1','D2','D3'], a.n_obs))
+    a.write_h5ad(tmp_path/'donors.h5ad')
+    call = ['run', str(tmp_path/'donors.h5ad'), '--condition-key', 'condition', '--size-key', keys['size_key'], '--target', 'drug 1', '--covariate', 'donor',
+            '--epochs', '1', '--n-genes', '60', '--embedding', 'pca', '--jobs', '1', '--out', str(tmp_path/'out')]
+    res = CliRunner().invoke(main, [*call, '--holdout', 'plate=each'])
+    assert res.exit_code==1 and "'plate'" in res.output and not (tmp_path/'out').exists()
+    res = CliRunner().invoke(main, [*call, '--holdout', 'donor=each'])
+    assert res.exit_code==0, res.output
+    assert {o.name for o in (tmp_path/'out').iterdir() if o.is_dir()}=={'donor_D1','donor_D2','donor_D3'}
