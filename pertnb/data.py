@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['total_names', 'total_words', 'Batch', 'same_sum', 'target_sum', 'fractions_of', 'value_kind', 'split_label',
            'control_parts', 'Conditions', 'unique_names', 'library_sizes', 'guess_size_key', 'refuse_reserved',
-           'Covariates', 'column_names', 'PertData', 'other_layers', 'example', 'sparse_counts', 'split_cells',
-           'split_cell_type', 'choose_genes', 'scan_backed']
+           'read_features', 'Covariates', 'column_names', 'PertData', 'other_layers', 'example', 'sparse_counts',
+           'split_cells', 'split_cell_type', 'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
 from collections import namedtuple
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -101,13 +102,15 @@ class Conditions:
                  labels,             # The condition label of each cell, or each label once
                  control:str,        # The label of the unperturbed cells
                  separator:str='+',  # Between the parts of a pair's label; '' if none is ever split
-                 words=None):        # Parts that mean control; found in the labels by default
+                 words=None,         # Parts that mean control; found in the labels by default
+                 features=None):     # Table of numbers, a row a perturbation: what else it is known by
         self.control, self.separator = control, separator
         unique, n = np.unique(np.asarray(list(labels), dtype=str), return_counts=True)
         labels = [str(o) for o in unique[np.argsort(-n, kind='stable')]] # frequent ones first
         self.words = control_parts(labels, control, separator) if words is None else set(words)
         self.names = [control, *sorted({p for o in labels for p in self.parts(o)}-{control})]
-        self.at, self.spelling = {name: i for i,name in enumerate(self.names)}, {}
+        self.use_features(features)
+        self.spelling = {}
         for label in [control, *labels]: self.spelling.setdefault(self._key(label), label)
         self.merged = {o: known for o in labels if (known := self.label(o))!=o}
 
@@ -125,6 +128,35 @@ class Conditions:
 
     def __repr__(self): return f'Conditions({shorten(self.names)}; control {self.control!r})'
 
+# %% ../nbs/03_data.ipynb #9c372781
+@patch
+def use_features(self:Conditions,
+                 features:pd.DataFrame, # Perturbations × features, with those never tried; or None
+                 among=None             # Labels whose parts to standardise over; all by default
+                ):
+    "Describe parts by a table instead of a coordinate each; `InputError` for parts without a row"
+    self.features = features
+    if features is None:
+        self.at, self.rows = {name: i for i,name in enumerate(self.names)}, np.eye(len(self.names), dtype=np.float32)
+        return
+    known = self.names[1:] if among is None else sorted({p for o in among for p in self.parts(o)})
+    known = [name for name in known if name!=self.control]
+    if gone := [name for name in self.names[1:] if name not in features.index]:
+        raise InputError(f'The features have no row for {shorten(gone)}. Add one for each '
+                         'perturbation, or drop those cells.')
+    values = features.to_numpy(float)
+    mean, sd = (f(features.loc[known].to_numpy(float), 0) for f in (np.mean, np.std))
+    rows = (values-mean)/np.where(sd>0, sd, 1)/np.sqrt(values.shape[1])
+    self.use_rows(pd.DataFrame(rows, features.index))
+
+@patch
+def use_rows(self:Conditions, rows:pd.DataFrame):
+    "Describe parts by these rows, as they are"
+    if self.features is None: self.features = rows # of a model that was read
+    self.at = {self.control: 0} | {name: i+1 for i,name in enumerate(rows.index)}
+    self.rows = np.zeros((len(rows)+1, rows.shape[1]+1), np.float32)
+    self.rows[0,0], self.rows[1:,1:] = 1, rows
+
 # %% ../nbs/03_data.ipynb #35ccde21
 @patch
 def __call__(self:Conditions,
@@ -132,9 +164,9 @@ def __call__(self:Conditions,
             ) -> np.ndarray: # Vectors, cells × C, float32
     "@eq-pair for each of `labels`; raise `InputError` for a label whose parts are unknown"
     unique, inverse = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    C = np.zeros((len(unique), len(self.names)), np.float32)
+    C = np.zeros((len(unique), self.rows.shape[1]), np.float32)
     for row,label in zip(C, unique):
-        for p in self.parts(str(label)): row[self.at[check_choice(p, self.at, 'condition')]] += 1
+        for p in self.parts(str(label)): row += self.rows[self.at[check_choice(p, self.at, 'condition')]]
     return C[inverse]
 
 # %% ../nbs/03_data.ipynb #d6c4136f
@@ -213,6 +245,28 @@ def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=())
     if 'mean' in set(labels):
         raise InputError("The condition 'mean' has the name of a row of the scoreboard: rename it.")
 
+# %% ../nbs/03_data.ipynb #99ec54c4
+def read_features(features, # DataFrame, path, or name in `uns` or `varm`
+                  adata=None # Where names are looked up: AnnData, or path of an `.h5ad`
+                 ) -> pd.DataFrame: # Perturbations × features
+    "A table of what is known of perturbations, checked"
+    if isinstance(features, pd.DataFrame): table = features
+    elif Path(str(features)).suffix in ('.csv','.tsv','.txt'):
+        if not Path(features).is_file(): raise InputError(f'There is no file {features}.')
+        table = pd.read_csv(features, index_col=0, sep=None, engine='python')
+    else:
+        a = adata if isinstance(adata, ad.AnnData) else None if adata is None else ad.read_h5ad(adata, backed='r')
+        if a is None or not (features in a.uns or features in a.varm):
+            raise InputError(f'There are no features {str(features)!r}: give a table, a .csv file, '
+                             'or a name in uns or varm.')
+        table = a.uns[features] if features in a.uns else pd.DataFrame(np.asarray(a.varm[features]), a.var_names)
+    table = pd.DataFrame(table).rename(index=str)
+    if bad := [str(k) for k,v in table.items() if v.dtype.kind not in 'iufb']:
+        raise InputError(f'Features must be numbers; {shorten(bad)} are not.')
+    unique_names(table.index, 'gene')
+    if not np.isfinite(table.to_numpy(float)).all(): raise InputError('Features hold gaps or infinite values: fill them or drop the rows.')
+    return table.astype(float)
+
 # %% ../nbs/03_data.ipynb #a6b7b769
 class Covariates:
     "Columns of `obs` that stay when the condition is flipped, as vectors: one-hot, side by side"
@@ -271,6 +325,7 @@ class PertData:
                  size_key:str=None,      # Column of `obs` with total counts, if genes are missing
                  separator:str='+',      # Between the parts of a pair's label; '' if none is split
                  covariate=None,         # Columns of `obs` that stay when the condition is flipped
+                 features=None,          # What perturbations are known by, see `read_features`
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
                  min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
         on_disk = backed or getattr(adata, 'isbacked', False)
@@ -285,6 +340,7 @@ class PertData:
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs)
         self._name_conditions()
+        if features is not None: self.conditions.use_features(read_features(features, adata))
         self._check_group_sizes(min_cells)
         self.use_covariates(Covariates.of(obs, column_names(covariate, obs.columns)))
         sums = self._read_values(X, obs)

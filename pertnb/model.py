@@ -174,7 +174,7 @@ class CVAE(nn.Module):
         self.keys, self.size_genes, self.target_sum = {}, None, None # set by `learn_basis`
         self.sizes = dict(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
         self.covariates = Covariates({}) if covariates is None else covariates
-        n_conditions = len(conditions.names) + len(self.covariates)
+        n_conditions = conditions.rows.shape[1] + len(self.covariates)
         dims = len(self.genes), n_conditions, n_latent, n_hidden, n_layers, dropout
         self.encoder, self.decoder = Encoder(*dims), Decoder(*dims)
 

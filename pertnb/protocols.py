@@ -39,6 +39,16 @@ def _each_context(cells, target, min_cells, column=None):
                          f'and {min_cells} controls: too few to leave out in turn.')
     return held if column is None else [f'{column}={t}' for t in held]
 
+# %% ../nbs/22_protocols.ipynb #40935cee
+def _each_perturbation(cells, min_cells):
+    "Single perturbations with enough cells, to be left out as wholes; their features must say what they are"
+    if cells.conditions.features is None:
+        raise InputError('A perturbation that no cell was given is known by its features only: '
+                         'name them (features, --features).')
+    n = pd.Series(cells.condition).value_counts()
+    held = [k for k in sorted(n.index[n>=min_cells]) if len(cells.conditions.parts(k))==1]
+    return [k for k in held if k!=cells.conditions.control]
+
 # %% ../nbs/22_protocols.ipynb #e2ede5e5
 def each_of(holdout):
     "The obs column that `column=each` names; '' for cell types (`each`); None for any other holdout"
@@ -75,7 +85,9 @@ def folds(cells:PertData,
           min_cells:int=40      # Fewest cells of each kind for a type to be left out
          ) -> dict:             # Folder name → arguments for `speedrun`
     "The runs of a protocol"
-    if (column := each_of(holdout)) is not None:
+    if (column := each_of(holdout)) in ('perturbation', cells.keys['condition_key']):
+        arms = [dict(target=k, holdout=k) for k in _each_perturbation(cells, min_cells)]
+    elif column is not None:
         held = _each_context(cells, target, min_cells, column or None)
         arms = [dict(target=target, holdout=t) for t in held]
     elif holdout=='pairs': arms = [dict(target=pair, holdout=pair) for pair in _each_pair(cells)]
@@ -192,12 +204,14 @@ def run_protocol(data,                   # Path, or name of a dataset
     if not isinstance(data, (str, Path)):
         raise InputError('A protocol runs in several processes: give it a file or the name of a '
                          'dataset, not cells in memory.')
-    keys = ('condition_key','control','cell_type_key','layer','size_key','separator','covariate')
+    keys = ('condition_key','control','cell_type_key','layer','size_key','separator','covariate',
+            'features')
     out, test_frac = Path(out), options.get('test_frac', .2)
     cells = open_dataset(data, **{k: options.get(k) for k in keys})
     check_likelihood(options.get('likelihood', 'nb'), cells)
     target, seed = options.pop('target', None), options.pop('seed', 0)
-    if holdout!='pairs':
+    perturbations = each_of(holdout) in ('perturbation', cells.keys['condition_key'])
+    if holdout!='pairs' and not perturbations:
         named = holdout if each_of(holdout) is None else None
         target = choose_target(cells, target, named, default_target.get(str(data)))
     todo = folds(cells, target, holdout, seeds, seed)

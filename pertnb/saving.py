@@ -31,6 +31,7 @@ def model_config(model:CVAE) -> dict:
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
                 types=list(model.priors), covariates=model.covariates.shares,
+                features=None if conditions.features is None else list(conditions.features.index),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
 # %% ../nbs/09_saving.ipynb #1a03747c
@@ -39,6 +40,8 @@ def model_tensors(model:CVAE) -> dict:
     means, factors = zip(*model.priors.values())
     along = {'along.profiles': torch.from_numpy(model.effects.table.to_numpy(np.float32)),
              'along.mean': torch.stack(means), 'along.chol': torch.stack(factors)}
+    if model.conditions.features is not None:
+        along['along.features'] = torch.from_numpy(model.conditions.rows[1:,1:])
     if (halves := model.effects.halves) is not None:
         along['along.halves'] = torch.from_numpy(halves.to_numpy(np.float32))
     return {name: v.contiguous() for name,v in (model.state_dict()|along).items()}
@@ -69,12 +72,17 @@ def _names(*lists):
                and len(set(names))==len(names) for names in lists)
 
 # %% ../nbs/09_saving.ipynb #7e5fae46
-def _conditions_of(config) -> Conditions:
-    "The conditions that a config names"
+def _conditions_of(config, features=None) -> Conditions:
+    "The conditions that a config names, described by the tensor of their features if there is one"
     labels, words, control = config['labels'], config['control_words'], config['control']
     if not (_names(labels, words) and isinstance(control, str)):
         raise InputError('config.json names no conditions.')
-    return Conditions(labels, control, config['keys']['separator'], words)
+    conditions = Conditions(labels, control, config['keys']['separator'], words)
+    if (names := config.get('features')) is not None:
+        if not (_names(names) and set(conditions.names[1:])<=set(names) and features is not None):
+            raise InputError('config.json and model.safetensors do not fit together.')
+        conditions.use_rows(pd.DataFrame(features.numpy(), names))
+    return conditions
 
 # %% ../nbs/09_saving.ipynb #cef6e921
 def _basis_is_sound(config):
@@ -112,6 +120,8 @@ def _tensor_shapes(model:CVAE, config) -> dict:
     n_types, d = len(config['types']), config['sizes']['n_latent']
     along = {'along.profiles': (len(config['groups']), len(model.genes)),
              'along.mean': (n_types, d), 'along.chol': (n_types, d, d)}
+    if config.get('features') is not None:
+        along['along.features'] = (len(config['features']), model.conditions.rows.shape[1]-1)
     if config.get('halves') is not None:
         along['along.halves'] = (len(config['halves']), len(model.genes))
     return {name: tuple(v.shape) for name,v in model.state_dict().items()} | along
@@ -119,7 +129,7 @@ def _tensor_shapes(model:CVAE, config) -> dict:
 # %% ../nbs/09_saving.ipynb #4198b4c5
 def _model_of(config, tensors):
     "The model that a config and tensors describe; each claim is checked before it can cost memory"
-    conditions = _conditions_of(config)
+    conditions = _conditions_of(config, tensors.get('along.features'))
     if not _config_is_sound(config, conditions, len(tensors)):
         raise InputError('config.json is not one that save_model writes.')
     with torch.device('meta'):
@@ -138,6 +148,7 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     tensors = dict(tensors)
     profiles, mean, chol = (tensors.pop(f'along.{name}') for name in ('profiles','mean','chol'))
     halves = tensors.pop('along.halves', None)
+    tensors.pop('along.features', None) # in the conditions
     model.load_state_dict(tensors, assign=True)
     def by_group(values, groups):
         index = pd.MultiIndex.from_arrays(list(zip(*groups)) or [[], []])
