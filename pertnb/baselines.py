@@ -6,7 +6,8 @@
 __all__ = ['baselines', 'baseline', 'type_shifts', 'mean_shift_baseline', 'pooled_shift_baseline', 'from_other_types',
            'nearest_type_baseline', 'kernel_shift', 'kernel_width', 'kernel_shift_baseline', 'linear_shift_baseline',
            'affine_baseline', 'carried_baseline', 'parts_of_pair', 'additive_baseline', 'stronger_part_baseline',
-           'mean_of_pairs_baseline', 'resampled_baseline', 'baseline_cells', 'baselines_for', 'not_applicable']
+           'mean_of_pairs_baseline', 'tried_shifts', 'mean_of_perturbations_baseline', 'nearest_perturbation_baseline',
+           'linear_features_baseline', 'resampled_baseline', 'baseline_cells', 'baselines_for', 'not_applicable']
 
 # %% ../nbs/13_baselines.ipynb #0c8bfd95
 import anndata as ad
@@ -149,6 +150,39 @@ def mean_of_pairs_baseline(controls, target, train):
     pairs = [k for k in sorted(set(train.condition)) if len(train.conditions.parts(k))==2]
     if not pairs: raise NotApplicable('no other pair is known')
     return np.mean([pooled_shift_baseline(controls, pair, train) for pair in pairs], 0)
+
+# %% ../nbs/13_baselines.ipynb #1e4467ec
+def tried_shifts(target, train):
+    "Features (n, F) and pooled shifts (n, G) of single perturbations tried, and the target's features"
+    conditions = train.conditions
+    if (train.condition==target).any(): raise NotApplicable(f'{target!r} was seen')
+    if len(conditions.parts(target))>1: raise NotApplicable(f'{target!r} is a pair')
+    if conditions.features is None: raise NotApplicable('perturbations have no features')
+    seen = [k for k in sorted(set(train.condition)-{conditions.control})
+            if len(conditions.parts(k))==1]
+    if len(seen)<2: raise NotApplicable('fewer than 2 other perturbations')
+    S = np.stack([pooled_shift_baseline(None, k, train) for k in seen])
+    return conditions(seen)[:,1:], S, conditions([target])[0,1:]
+
+# %% ../nbs/13_baselines.ipynb #cf101e21
+@baseline('mean of perturbations')
+def mean_of_perturbations_baseline(controls, target, train):
+    "The average shift of all perturbations tried: what knowing nothing of this one earns"
+    return tried_shifts(target, train)[1].mean(0)
+
+# %% ../nbs/13_baselines.ipynb #c3e70946
+@baseline('nearest perturbation')
+def nearest_perturbation_baseline(controls, target, train):
+    "The shift of the one whose features are nearest"
+    F, S, f = tried_shifts(target, train)
+    return S[((F-f)**2).sum(1).argmin()]
+
+# %% ../nbs/13_baselines.ipynb #889624d5
+@baseline('linear in features')
+def linear_features_baseline(controls, target, train):
+    "Ridge regression of shifts on features (Ahlmann-Eltze et al. 2025, their linear model)"
+    F, S, f = tried_shifts(target, train)
+    return ridge(f, F, S, choose_penalty(F, S, lambda predicted: ((predicted-S)**2).sum()))
 
 # %% ../nbs/13_baselines.ipynb #cb044c53
 @baseline('resampled')

@@ -144,15 +144,15 @@ def run_command(data, out, force, seeds, jobs, **options):
     pertnb run my.h5ad --condition-key condition --target IFNB \\
         --cell-type-key cell_type --holdout "CD14 Mono"
 
-    With --holdout each every cell type is left out in turn, with --holdout pairs every pair A+B;
-    then, and with several --seeds, each fold is a folder under --out, and a run that was stopped
-    goes on where it was.
+    With --holdout each every cell type is left out in turn, with --holdout donor=each every value
+    of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold
+    is a folder under --out, and a run that was stopped goes on where it was.
 
     The state of the training is kept in OUT.checkpoint until the run is complete: after Ctrl-C or
     a crash, the same command with --resume goes on from there, to the same result.
     """
     options = {k: v for k,v in options.items() if v is not None or k not in speedrun.old_names}
-    many = options['holdout'] in ('each','pairs') or seeds>1
+    many = options['holdout']=='pairs' or each_of(options['holdout']) is not None or seeds>1
     if many: _run_many(data, out, force, seeds, jobs, options)
     else: _run_once(data, out, force, options)
 

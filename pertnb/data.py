@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['total_names', 'total_words', 'Batch', 'same_sum', 'target_sum', 'fractions_of', 'value_kind', 'split_label',
            'control_parts', 'Conditions', 'unique_names', 'library_sizes', 'guess_size_key', 'refuse_reserved',
-           'PertData', 'other_layers', 'example', 'sparse_counts', 'split_cells', 'split_cell_type', 'choose_genes',
-           'scan_backed']
+           'read_features', 'Covariates', 'column_names', 'PertData', 'other_layers', 'example', 'sparse_counts',
+           'split_cells', 'split_cell_type', 'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
 from collections import namedtuple
+from pathlib import Path
 
 import anndata as ad
 import numpy as np
@@ -101,13 +102,15 @@ class Conditions:
                  labels,             # The condition label of each cell, or each label once
                  control:str,        # The label of the unperturbed cells
                  separator:str='+',  # Between the parts of a pair's label; '' if none is ever split
-                 words=None):        # Parts that mean control; found in the labels by default
+                 words=None,         # Parts that mean control; found in the labels by default
+                 features=None):     # Table of numbers, a row a perturbation: what else it is known by
         self.control, self.separator = control, separator
         unique, n = np.unique(np.asarray(list(labels), dtype=str), return_counts=True)
         labels = [str(o) for o in unique[np.argsort(-n, kind='stable')]] # frequent ones first
         self.words = control_parts(labels, control, separator) if words is None else set(words)
         self.names = [control, *sorted({p for o in labels for p in self.parts(o)}-{control})]
-        self.at, self.spelling = {name: i for i,name in enumerate(self.names)}, {}
+        self.use_features(features)
+        self.spelling = {}
         for label in [control, *labels]: self.spelling.setdefault(self._key(label), label)
         self.merged = {o: known for o in labels if (known := self.label(o))!=o}
 
@@ -125,6 +128,35 @@ class Conditions:
 
     def __repr__(self): return f'Conditions({shorten(self.names)}; control {self.control!r})'
 
+# %% ../nbs/03_data.ipynb #9c372781
+@patch
+def use_features(self:Conditions,
+                 features:pd.DataFrame, # Perturbations × features, with those never tried; or None
+                 among=None             # Labels whose parts to standardise over; all by default
+                ):
+    "Describe parts by a table instead of a coordinate each; `InputError` for parts without a row"
+    self.features = features
+    if features is None:
+        self.at, self.rows = {name: i for i,name in enumerate(self.names)}, np.eye(len(self.names), dtype=np.float32)
+        return
+    known = self.names[1:] if among is None else sorted({p for o in among for p in self.parts(o)})
+    known = [name for name in known if name!=self.control]
+    if gone := [name for name in self.names[1:] if name not in features.index]:
+        raise InputError(f'The features have no row for {shorten(gone)}. Add one for each '
+                         'perturbation, or drop those cells.')
+    values = features.to_numpy(float)
+    mean, sd = (f(features.loc[known].to_numpy(float), 0) for f in (np.mean, np.std))
+    rows = (values-mean)/np.where(sd>0, sd, 1)/np.sqrt(values.shape[1])
+    self.use_rows(pd.DataFrame(rows, features.index))
+
+@patch
+def use_rows(self:Conditions, rows:pd.DataFrame):
+    "Describe parts by these rows, as they are"
+    if self.features is None: self.features = rows # of a model that was read
+    self.at = {self.control: 0} | {name: i+1 for i,name in enumerate(rows.index)}
+    self.rows = np.zeros((len(rows)+1, rows.shape[1]+1), np.float32)
+    self.rows[0,0], self.rows[1:,1:] = 1, rows
+
 # %% ../nbs/03_data.ipynb #35ccde21
 @patch
 def __call__(self:Conditions,
@@ -132,9 +164,9 @@ def __call__(self:Conditions,
             ) -> np.ndarray: # Vectors, cells × C, float32
     "@eq-pair for each of `labels`; raise `InputError` for a label whose parts are unknown"
     unique, inverse = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
-    C = np.zeros((len(unique), len(self.names)), np.float32)
+    C = np.zeros((len(unique), self.rows.shape[1]), np.float32)
     for row,label in zip(C, unique):
-        for p in self.parts(str(label)): row[self.at[check_choice(p, self.at, 'condition')]] += 1
+        for p in self.parts(str(label)): row += self.rows[self.at[check_choice(p, self.at, 'condition')]]
     return C[inverse]
 
 # %% ../nbs/03_data.ipynb #d6c4136f
@@ -213,6 +245,74 @@ def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=())
     if 'mean' in set(labels):
         raise InputError("The condition 'mean' has the name of a row of the scoreboard: rename it.")
 
+# %% ../nbs/03_data.ipynb #99ec54c4
+def read_features(features, # DataFrame, path, or name in `uns` or `varm`
+                  adata=None # Where names are looked up: AnnData, or path of an `.h5ad`
+                 ) -> pd.DataFrame: # Perturbations × features
+    "A table of what is known of perturbations, checked"
+    if isinstance(features, pd.DataFrame): table = features
+    elif Path(str(features)).suffix in ('.csv','.tsv','.txt'):
+        if not Path(features).is_file(): raise InputError(f'There is no file {features}.')
+        table = pd.read_csv(features, index_col=0, sep=None, engine='python')
+    else:
+        a = adata if isinstance(adata, ad.AnnData) else None if adata is None else ad.read_h5ad(adata, backed='r')
+        if a is None or not (features in a.uns or features in a.varm):
+            raise InputError(f'There are no features {str(features)!r}: give a table, a .csv file, '
+                             'or a name in uns or varm.')
+        table = a.uns[features] if features in a.uns else pd.DataFrame(np.asarray(a.varm[features]), a.var_names)
+    table = pd.DataFrame(table).rename(index=str)
+    if bad := [str(k) for k,v in table.items() if v.dtype.kind not in 'iufb']:
+        raise InputError(f'Features must be numbers; {shorten(bad)} are not.')
+    unique_names(table.index, 'gene')
+    if not np.isfinite(table.to_numpy(float)).all(): raise InputError('Features hold gaps or infinite values: fill them or drop the rows.')
+    return table.astype(float)
+
+# %% ../nbs/03_data.ipynb #a6b7b769
+class Covariates:
+    "Columns of `obs` that stay when the condition is flipped, as vectors: one-hot, side by side"
+    def __init__(self, shares:dict): # Column → level → share of the training cells
+        self.shares = shares
+
+    @classmethod
+    def of(cls, obs, columns):
+        "The levels in these cells; `InputError` for a column that is not there or has gaps"
+        count = lambda k: pd.Series(_labels(obs, k, 'covariate')).value_counts(normalize=True)
+        return cls({k: count(k).sort_index().to_dict() for k in columns})
+
+    def __len__(self): return sum(map(len, self.shares.values()))
+
+    def __call__(self, obs) -> np.ndarray: # (n, K), float32
+        "The cells' vectors"
+        parts = [np.zeros((len(obs), 0))]
+        for k,levels in self.shares.items():
+            index = pd.Index(levels).get_indexer(obs[k].astype(str))
+            vectors = np.eye(len(levels))[index]
+            vectors[index<0] = list(levels.values())
+            parts.append(vectors)
+        return np.concatenate(parts, 1).astype(np.float32)
+
+    def unknown(self, obs) -> dict:
+        "Column → levels that the training cells did not have"
+        new = {k: sorted(set(obs[k].astype(str))-set(levels)) for k,levels in self.shares.items()}
+        return {k: v for k,v in new.items() if v}
+
+# %% ../nbs/03_data.ipynb #967d53a0
+def column_names(names, columns) -> list:
+    "The obs columns that a string names, separated by commas; a whole name may hold a comma itself"
+    if names is None: return []
+    if not isinstance(names, str): return list(names)
+    return [names] if names in columns else [o.strip() for o in names.split(',') if o.strip()]
+
+# %% ../nbs/03_data.ipynb #5fc07732
+def _covariate_notes(data):
+    "What to say of covariates that cannot be told from the perturbation"
+    for k in data.covariates.shares:
+        level = pd.Series(data.obs[k].astype(str).to_numpy())
+        share = pd.Series(data.is_control).groupby(level).mean()
+        for what,alone in (('no control', share==0), ('only control', share==1)):
+            if alone.any(): yield (f'{shorten(share.index[alone])} in obs[{k!r}]: {what} cells. What '
+                                   'is due to the perturbation there cannot be told from the rest.')
+
 # %% ../nbs/03_data.ipynb #b771e7d6
 class PertData:
     "Cells of a perturbation study, checked: values, library sizes, conditions, cell types, genes"
@@ -224,6 +324,8 @@ class PertData:
                  layer:str=None,         # Layer to read instead of `X`; `raw` is AnnData's `raw`
                  size_key:str=None,      # Column of `obs` with total counts, if genes are missing
                  separator:str='+',      # Between the parts of a pair's label; '' if none is split
+                 covariate=None,         # Columns of `obs` that stay when the condition is flipped
+                 features=None,          # What perturbations are known by, see `read_features`
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
                  min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
         on_disk = backed or getattr(adata, 'isbacked', False)
@@ -233,13 +335,17 @@ class PertData:
         self.keys = dict(condition_key=condition_key, control=str(control),
                          cell_type_key=cell_type_key, layer=layer, size_key=size_key,
                          separator=separator)
+        if covariate: self.keys['covariate'] = covariate
         self.genes, self.cells = unique_names(genes, 'gene'), unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs)
         self._name_conditions()
+        if features is not None: self.conditions.use_features(read_features(features, adata))
         self._check_group_sizes(min_cells)
+        self.use_covariates(Covariates.of(obs, column_names(covariate, obs.columns)))
         sums = self._read_values(X, obs)
-        self.notes = [*_label_notes(self.conditions), *_size_notes(self, obs, sums)]
+        self.notes = [*_label_notes(self.conditions), *_covariate_notes(self),
+                      *_size_notes(self, obs, sums)]
 
 # %% ../nbs/03_data.ipynb #874a0bf1
 @patch
@@ -262,6 +368,12 @@ def _name_conditions(self:PertData):
     number = lambda labels: np.unique(labels, return_inverse=True)[1]
     self.condition_code = number(self.condition)
     self.type_code = np.zeros(n, int) if self.cell_type is None else number(self.cell_type)
+
+# %% ../nbs/03_data.ipynb #3dd4eec4
+@patch
+def use_covariates(self:PertData, covariates:Covariates):
+    "Describe what stays by these levels"
+    self.covariates, self.covariate_vectors = covariates, covariates(self.obs)
 
 # %% ../nbs/03_data.ipynb #28247fec
 @patch
@@ -384,7 +496,8 @@ def __getitem__(self:PertData,
     new = object.__new__(PertData)
     new.__dict__.update(self.__dict__)
     new.obs = self.obs.iloc[idx]
-    for k in ('cells','condition','condition_code','cell_type','type_code','values','library_size'):
+    for k in ('cells','condition','condition_code','cell_type','type_code','covariate_vectors',
+              'values','library_size'):
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new
 
@@ -457,7 +570,8 @@ def mean_by(self:PertData,
 
 # %% ../nbs/03_data.ipynb #c13e2196
 Batch = namedtuple('Batch', 'x c y s cell_type_id condition_id', defaults=(None, None, None, None))
-Batch.__doc__ = """x: log-normalised expression (B, G); c: condition vectors (B, C);
+Batch.__doc__ = """x: log-normalised expression (B, G); c: condition vectors (B, C),
+with what stays, if covariates were named, beside them (B, C+K);
 y: counts, a sparse tensor (B, G), and s: library sizes (B, 1), both None for log-normalised data;
 cell_type_id, condition_id: numbers, each (B,)"""
 
@@ -476,6 +590,7 @@ def batch(self:PertData,
          ) -> Batch:
     "Those cells as tensors"
     values, c = in_memory(self.values[idx]), torch.from_numpy(self.conditions(self.condition[idx]))
+    if len(self.covariates): c = torch.cat([c, torch.from_numpy(self.covariate_vectors[idx])], 1)
     ids = dict(cell_type_id=torch.from_numpy(self.type_code[idx]),
                condition_id=torch.from_numpy(self.condition_code[idx]))
     if self.kind!='counts': return Batch(torch.from_numpy(values.toarray()), c, **ids)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['study_kinds', 'KANG18_URL', 'known_datasets', 'default_target', 'log_normalise', 'demo', 'demo_true_shift',
-           'simulate_study', 'local_kang18', 'kang18']
+           'simulate_study', 'simulate_screen', 'local_kang18', 'kang18']
 
 # %% ../nbs/02_datasets.ipynb #72338f88
 import os
@@ -137,6 +137,19 @@ def _study_effects(kind, m, n, rng):
     return delta
 
 # %% ../nbs/02_datasets.ipynb #af1e2a0e
+def _study_adata(genes, m, sizes, delta, names, labels, n_cells, rng):
+    "Cells of types `names` with log rates `m` under each of `labels`, log fold changes `delta`"
+    lfc = pd.DataFrame({f'{k}:{t}': delta[i,j] for i,k in enumerate(labels)
+                        for j,t in enumerate(names)}, index=genes.index)
+    rates = pd.DataFrame(m.T, genes.index, [f'log_mean:{t}' for t in names])
+    table = pd.concat([genes.filter(regex='load:|alpha'), rates, lfc], axis=1)
+    types = pd.DataFrame(sizes, names, ['log_size_mean','log_size_sd']).assign(share=1.)
+    shares = dict.fromkeys(['control', *labels], 1.)
+    a = _demo_adata(genes, _demo_groups(table, types, n_cells, 1., rng, shares=shares), rng)
+    a.varm['true_lfc'] = lfc.rename(columns=lambda o: ' | '.join(o.split(':')[::-1]))
+    return a
+
+# %% ../nbs/02_datasets.ipynb #e35bfe87
 def simulate_study(kind:str,            # shared, specific, half, affine or none: @eq-kinds
                    n_types:int=7,
                    n_perturbations:int=None, # `study_kinds` says how many there are usually
@@ -149,16 +162,28 @@ def simulate_study(kind:str,            # shared, specific, half, affine or none
     names, labels = [[f'{o} {i+1}' for i in range(k)] for o,k in (('type',n_types), ('drug',n))]
     m, sizes = _new_types(genes, types, n_types, rng)
     delta = _study_effects(kind, m, n, rng)
-    lfc = pd.DataFrame({f'{k}:{t}': delta[i,j] for i,k in enumerate(labels)
-                        for j,t in enumerate(names)}, index=genes.index)
-    rates = pd.DataFrame(m.T, genes.index, [f'log_mean:{t}' for t in names])
-    table = pd.concat([genes.filter(regex='load:|alpha'), rates, lfc], axis=1)
-    types = pd.DataFrame(sizes, names, ['log_size_mean','log_size_sd']).assign(share=1.)
-    shares = dict.fromkeys(['control', *labels], 1.)
-    a = _demo_adata(genes, _demo_groups(table, types, n_cells, 1., rng, shares=shares), rng)
-    a.varm['true_lfc'] = lfc.rename(columns=lambda o: ' | '.join(o.split(':')[::-1]))
+    a = _study_adata(genes, m, sizes, delta, names, labels, n_cells, rng)
     carry = dict(specific=[], none=[], half=labels[::2]).get(kind, labels)
     a.uns['study'] = dict(kind=kind, seed=seed, carry_over=carry)
+    return a
+
+# %% ../nbs/02_datasets.ipynb #71fa66ba
+def simulate_screen(n_perturbations:int=30,
+                    n_types:int=1,
+                    n_cells:int=60,  # Cells of each type and condition
+                    rank:int=3,      # Numbers known of each perturbation
+                    seed:int=0
+                   ) -> ad.AnnData:  # As of `simulate_study`, and `uns['features']`
+    "A simulated screen of known truth: effects that follow from features of the perturbations"
+    (genes, types), rng = _demo_tables(), np.random.default_rng(seed)
+    names, labels = [[f'{o} {i+1}' for i in range(k)]
+                     for o,k in (('type', n_types), ('drug', n_perturbations))]
+    m, sizes = _new_types(genes, types, n_types, rng)
+    u = rng.standard_normal((n_perturbations, rank))
+    V = (rng.random((rank, len(genes)))<.2)*rng.standard_normal((rank, len(genes)))
+    delta = np.repeat((u@V)[:,None], n_types, 1)
+    a = _study_adata(genes, m, sizes, delta, names, labels, n_cells, rng)
+    a.uns['features'] = pd.DataFrame(u, labels, [f'feature {i+1}' for i in range(rank)])
     return a
 
 # %% ../nbs/02_datasets.ipynb #133427c8

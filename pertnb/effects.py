@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['profile', 'profiles', 'control_halves', 'log_mean', 'apply_lfc', 'ridge', 'leave_one_out', 'choose_penalty',
-           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share', 'shrunk',
-           'ConformalWidth']
+           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share',
+           'choose_feature_penalty', 'shrunk', 'ConformalWidth']
 
 # %% ../nbs/04_effects.ipynb #62302d15
 import numpy as np
@@ -165,9 +165,11 @@ def under(self:Effects, label, types) -> np.ndarray:
 
 # %% ../nbs/04_effects.ipynb #844fc130
 @patch
-def changes(self:Effects, label, types) -> np.ndarray:
-    "The log fold changes seen in these types, (T, G)"
-    before, after = self.under(self.conditions.control, types), self.under(label, types)
+def changes(self:Effects, label, types, labels=None) -> np.ndarray:
+    "The log fold changes seen in these types under `label`, or each under one of `labels`, (T, G)"
+    before = self.under(self.conditions.control, types)
+    groups = [(t, label) for t in types] if labels is None else list(zip(types, labels))
+    after = self.table.loc[groups].to_numpy()
     return log_mean(after, self.kind)-log_mean(before, self.kind)
 
 # %% ../nbs/04_effects.ipynb #86103a1d
@@ -209,12 +211,55 @@ def from_types(self:Effects, p, label, types, setting=None):
 
 # %% ../nbs/04_effects.ipynb #aac488fc
 @patch
+def tried(self:Effects, cell_type, but=()) -> list:
+    "The single perturbations seen in a type that have features"
+    if self.conditions.features is None: return []
+    single = lambda k: len(parts := self.conditions.parts(k))==1 and parts[0] in self.conditions.at
+    return [k for t,k in self.table.index if t==cell_type and k!=self.conditions.control
+            and k not in but and single(k) and self.seen(t, k)]
+
+# %% ../nbs/04_effects.ipynb #3b3ef55e
+def choose_feature_penalty(F, S, p, kind, grid=(.1,.3,1.,3.,10.,1e3)) -> float:
+    "The λ with which each perturbation's profile is predicted best from the others' features"
+    X = apply_lfc(p, S, kind)
+    return choose_penalty(F, S, lambda predicted: ((apply_lfc(p, predicted, kind)-X)**2).sum(), grid)
+
+# %% ../nbs/04_effects.ipynb #d7f303de
+@patch
+def from_features(self:Effects, cell_type, label):
+    "The log fold change (G,) of a perturbation nobody tried, from those tried in this type; None if fewer than 2"
+    if len(labels := self.tried(cell_type, but=(label,)))<2: return None
+    F, f = (self.conditions(k)[:,1:].astype(float) for k in (labels, [label]))
+    S = self.changes(None, [cell_type]*len(labels), labels)
+    p = self.table.loc[(cell_type, self.conditions.control)].to_numpy()
+    return ridge(f[0], F, S, choose_feature_penalty(F, S, p, self.kind))
+
+# %% ../nbs/04_effects.ipynb #fca9ffe0
+@patch
+def feature_amplitude(self:Effects) -> float:
+    "c of @eq-amplitude between perturbations instead of types, over all types; 1 if fewer than 3 were tried"
+    sums, known = np.zeros(2), set() if self.halves is None else set(self.halves.index)
+    for t in self.table.index.get_level_values(0).unique():
+        labels = self.tried(t)
+        if len(labels)<3 or not {(t, 0), (t, 1)} <= known: continue
+        F = self.conditions(labels)[:,1:].astype(float)
+        X = self.table.loc[[(t, k) for k in labels]].to_numpy()
+        for p,other in zip(halves := self.halves.loc[t].to_numpy(), halves[::-1]):
+            S = log_mean(X, self.kind)-log_mean(p, self.kind)
+            penalty = choose_feature_penalty(F, S, p, self.kind)
+            S_hat = leave_one_out(lambda f,*others: ridge(f, *others, penalty), F, S)
+            d_hat = apply_lfc(p, S_hat, self.kind)-p
+            sums += (d_hat*(X-other)).sum(), (d_hat**2).sum()
+    return float(np.clip(sums[0]/sums[1], 0, 1.2)) if sums[1] else 1.
+
+# %% ../nbs/04_effects.ipynb #981e920a
+@patch
 def expected(self:Effects, p, cell_type, label):
     """The log fold change (G,) to expect of cells with control profile `p` (G,), from other groups;
     None if they say nothing about it"""
     if types := self.types(label, but=cell_type): return self.from_types(p, label, types)
     parts = self.conditions.parts(label)
-    if len(parts)<2: return None
+    if len(parts)<2: return self.from_features(cell_type, label)
     def change(part):
         if self.seen(cell_type, part): return self.changes(part, [cell_type])[0]
         return self.expected(p, cell_type, part)
@@ -254,6 +299,9 @@ def amplitude(self:Effects, label, most=20) -> float:
     """The share of an effect that carries over to a type not seen, @eq-amplitude, shrunk; 1 if
     fewer than 2 types were seen"""
     if label in self.amplitudes: return self.amplitudes[label]
+    if not self.types(label) and len(self.conditions.parts(label))==1:
+        self.amplitudes[label] = self.feature_amplitude()
+        return self.amplitudes[label]
     if len(own := self.carried_over(label))<2: return 1.
     labels = self.table.index.get_level_values(1).unique().drop([label, self.conditions.control])
     found = [self.carried_over(k, self.setting(label)) for k in labels[::-(-len(labels)//most) or 1]]
@@ -274,7 +322,7 @@ def _similar_cases(self:Effects, label):
     n_parts = lambda k: len(self.conditions.parts(k))
     groups = [g for g in self.table.index if g[1]!=self.conditions.control and self.seen(*g)]
     if self.types(label): return [(g, [g]) for g in groups if g[1]==label]
-    pairs = [g for g in groups if n_parts(g[1])==n_parts(label)>1]
+    pairs = [g for g in groups if n_parts(g[1])==n_parts(label) and (n_parts(label)>1 or g[1] in self.tried(g[0]))]
     return [(g, [other for other in groups if other[1]==g[1]]) for g in pairs]
 
 # %% ../nbs/04_effects.ipynb #20ff0d39

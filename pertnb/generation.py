@@ -31,7 +31,7 @@ from .elbo import *
 # %% ../nbs/11_generation.ipynb #77fe4a2b
 GenerationInput = namedtuple('GenerationInput', 'batch c types prior offset rng')
 GenerationInput.__doc__ = """batch: control cells to start from; c: condition vectors asked for
-(B, C); types: their cell types (B,); prior: 'normal' or 'type'; offset: cell type → what is added
+(B, C), with what stays beside them; types: their cell types (B,); prior: 'normal' or 'type'; offset: cell type → what is added
 to its log means (Gaussian: means), (G,), for types not seen; rng: `torch.Generator`"""
 
 # %% ../nbs/11_generation.ipynb #e14fb682
@@ -181,14 +181,14 @@ def anchors(model:CVAE,
         of_type = np.flatnonzero(types==t)
         if model.effects.seen(t, target) and not is_new_context(model, controls, of_type): continue
         rows = _calibration_rows(of_type)
-        ask = GenerationInput(controls.batch(rows), end.expand(len(rows), -1), types[rows], prior,
-                              {}, None)
+        b = controls.batch(rows)
+        ask = GenerationInput(b, model.flip(b.c, end), types[rows], prior, {}, None)
         wanted = expected_profile(model, ask, target, shrinkage)
         if wanted is None: continue
         share = carried_share(model.effects, t, target)
         c, kept = start + share*(end-start), min(2*(1-share), 1.)
         if mode=='A' and prior=='normal': res[t] = Anchor(c, None, None); continue
-        ask = ask._replace(c=c.expand(len(rows), -1))
+        ask = ask._replace(c=model.flip(b.c, c))
         offset = lambda k: calibrate_offset(model, modes[k].sample, ask, wanted)
         res[t] = Anchor(c, offset(mode), (offset('C'), kept) if mode!='C' and kept>0 else None)
     return res
@@ -201,7 +201,7 @@ def sample_anchored(model:CVAE, mode:str,
     "Cells of a mode, those of types not seen as their `Anchor` says"
     for t,a in anchored.items():
         rows = torch.as_tensor(ask.types==t)
-        ask = ask._replace(c=torch.where(rows[:,None], a.c, ask.c))
+        ask = ask._replace(c=torch.where(rows[:,None], model.flip(ask.c, a.c), ask.c))
     offsets = {t: a.offset for t,a in anchored.items() if a.offset is not None}
     made = modes[mode].sample(model, ask._replace(offset=offsets))
     kept = {t: a.kept for t,a in anchored.items() if a.kept is not None and (ask.types==t).any()}
@@ -225,6 +225,13 @@ def _note_new_types(model, controls):
                       Note, stacklevel=5)
 
 # %% ../nbs/11_generation.ipynb #a9fcff0c
+def _note_new_levels(model, controls):
+    "A `Note` where control cells have levels of a covariate that no training cell has"
+    for k,levels in model.covariates.unknown(controls.obs).items():
+        warnings.warn(f'No training cell has {shorten(levels)} in obs[{k!r}]: the mean of those '
+                      'that were seen stands in for it.', Note, stacklevel=5)
+
+# %% ../nbs/11_generation.ipynb #6fce8c01
 def control_cells(model:CVAE,
                   controls         # Control cells: `PertData`, AnnData, or path of an `.h5ad`
                  ) -> PertData:    # With the model's genes
@@ -232,6 +239,7 @@ def control_cells(model:CVAE,
     if not isinstance(controls, PertData): controls = PertData(controls, **model.keys, min_cells=0)
     if not len(controls): raise InputError('There is no control cell to predict from.')
     _note_new_types(model, controls)
+    _note_new_levels(model, controls)
     others = controls.condition[~controls.is_control]
     if len(others):
         key, control = controls.keys['condition_key'], controls.conditions.control
@@ -338,8 +346,8 @@ def generate(model:CVAE,          # Trained
     @torch.no_grad()
     def block(start):
         rows = source[start:start+BLOCK]
-        ask = GenerationInput(controls.batch(rows), c.expand(len(rows), -1), types[rows], prior, {},
-                              _block_rng(seed, start))
+        b = controls.batch(rows)
+        ask = GenerationInput(b, model.flip(b.c, c), types[rows], prior, {}, _block_rng(seed, start))
         made = _csr(sample_anchored(model, mode, ask, anchored))
         counted = model.likelihood!='gaussian'
         return prediction_layers(made, controls.library_size[rows] if counted else None)
@@ -359,7 +367,7 @@ def expected_expression(model:CVAE, # Trained
     controls = control_cells(model, controls)
     c, X = torch.from_numpy(model.conditions([target])), []
     for b in controls.batches(1024):
-        mean = model.decode(model.encode(b.x, b.c)[0], c.expand(len(b.x), -1), b.s).mean
+        mean = model.decode(model.encode(b.x, b.c)[0], model.flip(b.c, c), b.s).mean
         X.append(model.log_expression(mean, b.s).numpy())
     obs = prediction_obs(np.arange(len(controls)), target, 'mean', controls)
     return as_adata({'X': np.concatenate(X)}, obs, controls.genes)

@@ -166,13 +166,16 @@ class CVAE(nn.Module):
                  n_latent:int=10,        # d, the dimension of z
                  n_hidden:int=128,       # Units per hidden layer
                  n_layers:int=1,         # Hidden layers in each network
-                 dropout:float=0.):      # Dropout in both networks
+                 dropout:float=0.,       # Dropout in both networks
+                 covariates=None):       # `Covariates` of the training cells, if any
         super().__init__()
         check_choice(likelihood, ('nb','gaussian'), 'likelihood')
         self.genes, self.conditions, self.likelihood = list(genes), conditions, likelihood
         self.keys, self.size_genes, self.target_sum = {}, None, None # set by `learn_basis`
         self.sizes = dict(n_latent=n_latent, n_hidden=n_hidden, n_layers=n_layers, dropout=dropout)
-        dims = len(self.genes), len(conditions.names), n_latent, n_hidden, n_layers, dropout
+        self.covariates = Covariates({}) if covariates is None else covariates
+        n_conditions = conditions.rows.shape[1] + len(self.covariates)
+        dims = len(self.genes), n_conditions, n_latent, n_hidden, n_layers, dropout
         self.encoder, self.decoder = Encoder(*dims), Decoder(*dims)
 
 # %% ../nbs/05_model.ipynb #3f171ce4
@@ -188,6 +191,16 @@ def decode(self:CVAE, z, c, s=None):
     o, scale = self.decoder(z, c), self.decoder.log_scale.exp()
     if self.likelihood=='gaussian': return Gaussian(o, scale)
     return NegativeBinomial(log_rate(o, s), scale)
+
+# %% ../nbs/05_model.ipynb #0b82a8a0
+@patch
+def flip(self:CVAE,
+         c,         # Condition vectors of cells, (B, C+K)
+         condition  # Another condition's vector, (C,), or one for each cell, (B, C)
+        ):          # (B, C+K)
+    "The cells' vectors under another condition"
+    n = condition.shape[-1]
+    return torch.cat([condition.expand(len(c), n), c[:,n:]], 1)
 
 # %% ../nbs/05_model.ipynb #e1eab7ae
 @patch
@@ -251,6 +264,7 @@ def prepare_data(self:CVAE,
     if self.keys: data = data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum)
     new = data.to_genes(self.genes)
     new.conditions = self.conditions
+    new.use_covariates(self.covariates)
     spelling = {label: self.conditions.label(label) for label in sorted(set(new.condition))}
     _use_spelling(new, spelling)
     for label in spelling: self.conditions([label])

@@ -30,7 +30,8 @@ def model_config(model:CVAE) -> dict:
                 size_genes=model.size_genes, target_sum=model.target_sum,
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
-                types=list(model.priors),
+                types=list(model.priors), covariates=model.covariates.shares,
+                features=None if conditions.features is None else list(conditions.features.index),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
 # %% ../nbs/09_saving.ipynb #1a03747c
@@ -39,6 +40,8 @@ def model_tensors(model:CVAE) -> dict:
     means, factors = zip(*model.priors.values())
     along = {'along.profiles': torch.from_numpy(model.effects.table.to_numpy(np.float32)),
              'along.mean': torch.stack(means), 'along.chol': torch.stack(factors)}
+    if model.conditions.features is not None:
+        along['along.features'] = torch.from_numpy(model.conditions.rows[1:,1:])
     if (halves := model.effects.halves) is not None:
         along['along.halves'] = torch.from_numpy(halves.to_numpy(np.float32))
     return {name: v.contiguous() for name,v in (model.state_dict()|along).items()}
@@ -69,12 +72,17 @@ def _names(*lists):
                and len(set(names))==len(names) for names in lists)
 
 # %% ../nbs/09_saving.ipynb #7e5fae46
-def _conditions_of(config) -> Conditions:
-    "The conditions that a config names"
+def _conditions_of(config, features=None) -> Conditions:
+    "The conditions that a config names, described by the tensor of their features if there is one"
     labels, words, control = config['labels'], config['control_words'], config['control']
     if not (_names(labels, words) and isinstance(control, str)):
         raise InputError('config.json names no conditions.')
-    return Conditions(labels, control, config['keys']['separator'], words)
+    conditions = Conditions(labels, control, config['keys']['separator'], words)
+    if (names := config.get('features')) is not None:
+        if not (_names(names) and set(conditions.names[1:])<=set(names) and features is not None):
+            raise InputError('config.json and model.safetensors do not fit together.')
+        conditions.use_rows(pd.DataFrame(features.numpy(), names))
+    return conditions
 
 # %% ../nbs/09_saving.ipynb #cef6e921
 def _basis_is_sound(config):
@@ -95,12 +103,14 @@ def _config_is_sound(config, conditions, n_tensors):
     groups, keys, n_cells = config['groups'], config['keys'], config.get('group_sizes')
     halves = config.get('halves') or [] # none in models saved by older versions
     fields = {'condition_key','control','cell_type_key','layer','size_key','separator'}
+    covariates = config.get('covariates') or {}
     return (_names(config['genes'], config['conditions'], config['types'])
             and isinstance(groups, list) and len({(t, label) for t,label in groups})==len(groups)
             and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
             and len({(t, i) for t,i in halves if i in (0,1)})==len(halves)
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
-            and _basis_is_sound(config) and set(keys)==fields
+            and _basis_is_sound(config) and set(keys)-{'covariate'}==fields
+            and all(_names(list(levels)) for levels in covariates.values())
             and all(v is None or isinstance(v, str) for v in keys.values())
             and _sizes_are_sound(config['sizes'], n_tensors))
 
@@ -110,6 +120,8 @@ def _tensor_shapes(model:CVAE, config) -> dict:
     n_types, d = len(config['types']), config['sizes']['n_latent']
     along = {'along.profiles': (len(config['groups']), len(model.genes)),
              'along.mean': (n_types, d), 'along.chol': (n_types, d, d)}
+    if config.get('features') is not None:
+        along['along.features'] = (len(config['features']), model.conditions.rows.shape[1]-1)
     if config.get('halves') is not None:
         along['along.halves'] = (len(config['halves']), len(model.genes))
     return {name: tuple(v.shape) for name,v in model.state_dict().items()} | along
@@ -117,10 +129,13 @@ def _tensor_shapes(model:CVAE, config) -> dict:
 # %% ../nbs/09_saving.ipynb #4198b4c5
 def _model_of(config, tensors):
     "The model that a config and tensors describe; each claim is checked before it can cost memory"
-    conditions = _conditions_of(config)
+    conditions = _conditions_of(config, tensors.get('along.features'))
     if not _config_is_sound(config, conditions, len(tensors)):
         raise InputError('config.json is not one that save_model writes.')
-    with torch.device('meta'): model = CVAE(config['genes'], conditions, config['likelihood'], **config['sizes'])
+    with torch.device('meta'):
+        covariates = Covariates(config.get('covariates') or {})
+        model = CVAE(config['genes'], conditions, config['likelihood'], covariates=covariates,
+                     **config['sizes'])
     if {name: tuple(v.shape) for name,v in tensors.items()}!=_tensor_shapes(model, config):
         raise InputError('config.json and model.safetensors do not fit together.')
     if not all(v.dtype==torch.float32 and v.isfinite().all() for v in tensors.values()):
@@ -133,6 +148,7 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     tensors = dict(tensors)
     profiles, mean, chol = (tensors.pop(f'along.{name}') for name in ('profiles','mean','chol'))
     halves = tensors.pop('along.halves', None)
+    tensors.pop('along.features', None) # in the conditions
     model.load_state_dict(tensors, assign=True)
     def by_group(values, groups):
         index = pd.MultiIndex.from_arrays(list(zip(*groups)) or [[], []])

@@ -27,15 +27,16 @@ from .report import *
 # %% ../nbs/21_speedrun.ipynb #ff827773
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
-               separator=None, backed=False) -> PertData:
+               separator=None, backed=False, covariate=None,
+               features=None) -> PertData:
     "The cells to work with, checked"
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
-                layer=layer, size_key=size_key, separator=separator)
+                layer=layer, size_key=size_key, separator=separator, covariate=covariate)
     keys = {k: v for k,v in keys.items() if v is not None}
     if not isinstance(data, str) or data not in known_datasets:
-        return PertData(data, **keys, backed=backed)
+        return PertData(data, **keys, backed=backed, features=features)
     get, known = known_datasets[data]
-    return PertData(get(), **{**known, **keys})
+    return PertData(get(), **{**known, **keys}, features=features)
 
 # %% ../nbs/21_speedrun.ipynb #f92655aa
 def _check_settings(embedding, max_cells, n_genes, seed, n_models,
@@ -69,6 +70,8 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              layer:str=None,           # Layer to read instead of X; raw is the AnnData's raw
              size_key:str=None,        # Column of obs with each cell's total, if genes are missing
              separator:str='+',        # Between the parts of a pair in its label; '' for no pairs
+             covariate:str=None,       # Columns of obs that stay (donor, batch), with commas between
+             features:str=None,        # Table of what perturbations are known by: .csv, or name in uns
              n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
@@ -91,7 +94,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed)
+                         separator, backed, covariate, features)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     task = Task.split(cells, target, holdout, test_frac, n_genes, max_cells, seed)

@@ -86,9 +86,11 @@ def check_test(data:PertData, test, target, holdout=None):
         raise InputError(f'Only {n} cells{where} with condition {target!r} are held out: too few '
                          f'to score a prediction (10 at least).{_larger_share(data, target, holdout)}')
     known = {part for label in set(left) for part in data.conditions.parts(label)}
+    if data.conditions.features is not None: known |= set(data.conditions.features.index)
     if gone := [part for part in parts if part not in known]:
         raise InputError(f'No cell with {shorten(gone)} is left to learn {target!r} from.')
-    if len(parts)==1 and (m := int((left==target).sum()))<10:
+    untried = not (left==target).any() and data.conditions.features is not None
+    if len(parts)==1 and not untried and (m := int((left==target).sum()))<10:
         raise InputError(f'Only {m} cells with condition {target!r} are left to learn from '
                          '(10 at least).')
 

@@ -7,6 +7,7 @@ __all__ = ['held_out_elbo', 'TrainingError', 'check_finite', 'batch_loss', 'shar
            'type_priors', 'group_sizes', 'attach_training_stats', 'check_shards', 'fit']
 
 # %% ../nbs/08_training.ipynb #35832f0a
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -174,7 +175,10 @@ def fit(train:PertData,          # Training cells with the genes to model
     sizes = {name: getattr(config, name) for name in ('n_latent','n_hidden','n_layers','dropout')}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        model = CVAE(train.genes, train.conditions, config.likelihood, **sizes)
+        if (conditions := copy(train.conditions)).features is not None:
+            conditions.use_features(conditions.features, set(train.condition))
+        stays = Covariates.of(train.obs, train.covariates.shares)
+        model = CVAE(train.genes, conditions, config.likelihood, **sizes, covariates=stays)
         train, val = _split_validation(model.learn_basis(train).prepare_data(train), config.val_frac, config.seed)
         engine = SingleProcess() if fabric is None else FabricEngine(fabric)
         state = TrainState(model.init_output_bias(train), train, config, engine)
