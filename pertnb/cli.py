@@ -104,7 +104,7 @@ def _run_once(data, out, force, options):
         return result
     result = in_one_line(run, out)
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
-               'shifts.csv, three_panel and scoreboard (.png, .svg), history.csv, model/; '
+               'shifts.csv, differential.csv, three_panel and scoreboard (.png, .svg), history.csv, model/; '
                'begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3

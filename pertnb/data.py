@@ -181,11 +181,16 @@ def _labels(obs, key, what):
     return column.astype(str).to_numpy()
 
 # %% ../nbs/03_data.ipynb #943f8d24
-def unique_names(names, what):
+def unique_names(names, what,
+                 key=None): # The column of `var` they come from, if they do
     "`names` as strings, each of them once"
     names = pd.Index(names).astype(str)
     if not names.is_unique:
         repeated = shorten(names[names.duplicated()].unique())
+        if key is not None:
+            raise InputError(f'Duplicate {what} names in var[{key!r}]: {repeated}. Keep one row of '
+                             'each, or number them: adata.var_names = adata.var[…].astype(str); '
+                             'adata.var_names_make_unique(), and leave out gene_key (--gene-key).')
         table = 'var' if what=='gene' else 'obs'
         raise InputError(f'Duplicate {what} names: {repeated}. '
                          f'adata.{table}_names_make_unique() makes them unique.')
@@ -326,17 +331,20 @@ class PertData:
                  separator:str='+',      # Between the parts of a pair's label; '' if none is split
                  covariate=None,         # Columns of `obs` that stay when the condition is flipped
                  features=None,          # What perturbations are known by, see `read_features`
+                 gene_key:str=None,      # Column of `var` with gene names; the index by default
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
                  min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
         on_disk = backed or getattr(adata, 'isbacked', False)
-        obs, genes, X, self.layers = (open_on_disk if on_disk else open_in_memory)(adata, layer)
+        open_cells = open_on_disk if on_disk else open_in_memory
+        obs, genes, X, self.layers = open_cells(adata, layer, gene_key)
         if 0 in X.shape:
             raise InputError(f'The data are empty: {X.shape[0]} cells × {X.shape[1]} genes.')
         self.keys = dict(condition_key=condition_key, control=str(control),
                          cell_type_key=cell_type_key, layer=layer, size_key=size_key,
                          separator=separator)
-        if covariate: self.keys['covariate'] = covariate
-        self.genes, self.cells = unique_names(genes, 'gene'), unique_names(obs.index, 'cell')
+        self.keys |= {k: v for k,v in dict(covariate=covariate, gene_key=gene_key).items() if v}
+        self.genes = unique_names(genes, 'gene', gene_key)
+        self.cells = unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs)
         self._name_conditions()
@@ -533,6 +541,7 @@ def to_adata(self:PertData) -> ad.AnnData:
                        index=pd.Index(self.cells, dtype=object))
     if self.cell_type is not None: obs[type_key] = pd.Categorical(self.cell_type)
     adata = make_adata(sp.csr_matrix(self.x), obs, self.genes)
+    if 'gene_key' in self.keys: adata.var[self.keys['gene_key']] = self.genes # to be read alike
     if self.kind=='counts':
         counts = in_memory(self.values)
         integer = np.int32 if counts.max()<2**31 else np.int64

@@ -150,14 +150,16 @@ class Run:
     shifts: pd.DataFrame     # Genes × shift of mode C (shift, low, high) and the real one
     figure: object           # The three panels, a matplotlib figure
     diagnosis: Diagnosis     # What became of z, in words
+    differential: pd.DataFrame=None # `differential_table` of mode C
 
     @property
     def sentences(self) -> dict:
         "What the numbers mean, from the verdict to the diagnosis, by name"
         board, gone = self.scoreboard, self.settings.get('not_applicable', {})
+        genes = '' if self.differential is None else differential_words(self.differential)
         return dict(verdict=verdict(board), not_applicable=not_applicable(gone),
                     shortfall=shortfall(board), carried=self.settings.get('carried', ''),
-                    coverage=coverage(self.shifts),
+                    coverage=coverage(self.shifts), differential=genes,
                     next_step=next_step(board), diagnosis=str(self.diagnosis))
 
     @property
@@ -239,4 +241,6 @@ def predict_and_score(settings, # The arguments of `speedrun`
                                notes=notes, not_applicable=task.not_applicable,
                                carried=carried(model.effects, task.controls.types, task.target))
     return Run(settings, model, history, _all_cells(predictions, task, keys), task.real, board,
-               shifts, fig, diagnose(model, observed, config.seed))
+               shifts, fig, diagnose(model, observed, config.seed),
+               differential_table(predictions[modes['C'].title], task.real[~observed.is_control],
+                                  task.controls, seed=config.seed))

@@ -109,7 +109,7 @@ def _config_is_sound(config, conditions, n_tensors):
             and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
             and len({(t, i) for t,i in halves if i in (0,1)})==len(halves)
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
-            and _basis_is_sound(config) and set(keys)-{'covariate'}==fields
+            and _basis_is_sound(config) and set(keys)-{'covariate','gene_key'}==fields
             and all(_names(list(levels)) for levels in covariates.values())
             and all(v is None or isinstance(v, str) for v in keys.values())
             and _sizes_are_sound(config['sizes'], n_tensors))

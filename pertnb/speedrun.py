@@ -27,11 +27,12 @@ from .report import *
 # %% ../nbs/21_speedrun.ipynb #ff827773
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
-               separator=None, backed=False, covariate=None,
-               features=None) -> PertData:
+               separator=None, backed=False, covariate=None, features=None,
+               gene_key=None) -> PertData:
     "The cells to work with, checked"
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
-                layer=layer, size_key=size_key, separator=separator, covariate=covariate)
+                layer=layer, size_key=size_key, separator=separator, covariate=covariate,
+                gene_key=gene_key)
     keys = {k: v for k,v in keys.items() if v is not None}
     if not isinstance(data, str) or data not in known_datasets:
         return PertData(data, **keys, backed=backed, features=features)
@@ -72,6 +73,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              separator:str='+',        # Between the parts of a pair in its label; '' for no pairs
              covariate:str=None,       # Columns of obs that stay (donor, batch), with commas between
              features:str=None,        # Table of what perturbations are known by: .csv, or name in uns
+             gene_key:str=None,        # Column of var with gene names (symbols); the index by default
              n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
@@ -94,7 +96,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed, covariate, features)
+                         separator, backed, covariate, features, gene_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     task = Task.split(cells, target, holdout, test_frac, n_genes, max_cells, seed)
@@ -125,6 +127,7 @@ def write(self:Run, folder):
     self.scoreboard.to_csv(folder/'scoreboard.csv', index=False)
     self.history.to_csv(folder/'history.csv')
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
+    self.differential.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
     save_figure(self.figure, folder)
     save_board_figure(self.scoreboard, folder)
     save_model(self.model, folder/'model')

@@ -132,7 +132,8 @@ def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study kn
                   target:str=None,        # The condition to predict
                   layer:str=None,         # Layer to read instead of X; raw is the AnnData's raw
                   size_key:str=None,      # Column of obs with each cell's total, if genes are missing
-                  separator:str='+'       # What stands between the parts of a pair in its label
+                  separator:str='+',      # What stands between the parts of a pair in its label
+                  gene_key:str=None       # Column of var with gene names; the index by default
                  ) -> Inspection:
     "Look at a dataset: values, likely columns, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in known_datasets
@@ -151,6 +152,7 @@ def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study kn
     if name is not None: keys['layer'] = name
     if kinds[chosen]=='log-normalised': keys['likelihood'] = 'gaussian'
     if separator!='+': keys['separator'] = separator
+    if gene_key: keys['gene_key'] = gene_key
     if size_key or kinds[chosen]=='counts' and not keys.get('size_key'):
         totals = np.asarray(X.sum(1), dtype=float).ravel()
         keys['size_key'] = size_key or guess_size_key(adata.obs, totals)
