@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['make_adata', 'dense', 'is_zarr', 'refuse_other_formats', 'existing_path', 'read_h5ad', 'open_in_memory', 'write_h5ad',
-           'OnDisk', 'in_memory', 'layer_names', 'open_on_disk', 'read_subsample', 'concat_blocks', 'write_cells']
+           'OnDisk', 'take_genes', 'in_memory', 'layer_names', 'open_on_disk', 'read_subsample', 'concat_blocks',
+           'write_cells']
 
 # %% ../nbs/01_files.ipynb #1978757a
 import io, os, warnings
@@ -177,9 +178,21 @@ class OnDisk:
         values = sp.vstack([sp.csr_array(self.matrix[run], dtype=np.float32) for run in runs])
         rows = np.searchsorted(there, each)[back]
         if not np.array_equal(rows, np.arange(len(there))): values = values[rows]
-        if len(self.cols)!=values.shape[1] or (np.diff(self.cols)!=1).any(): values = values[:,self.cols]
+        if not np.array_equal(self.cols, np.arange(values.shape[1])): values = take_genes(values, self.cols)
         values.eliminate_zeros(); values.sort_indices()
         return values
+
+# %% ../nbs/01_files.ipynb #a0af1f30
+def take_genes(values, # Cells × genes, sparse rows in memory or `OnDisk`
+               index   # Which genes, in the order wanted, (G,); -1 is one that is not there
+              ):       # Cells × G, the same kind
+    "Genes by number; those that are not there are zeros"
+    if isinstance(values, OnDisk):
+        new = copy(values)
+        new.cols = np.where(index<0, -1, values.cols[index])
+        return new
+    nothing = sp.csr_array((values.shape[0], 1), dtype=values.dtype)
+    return (sp.hstack([values, nothing], 'csr') if (index<0).any() else values)[:,index]
 
 # %% ../nbs/01_files.ipynb #4349bbd8
 def in_memory(values):
