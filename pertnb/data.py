@@ -391,6 +391,18 @@ def __getitem__(self:PertData,
         if getattr(self, k) is not None: setattr(new, k, getattr(self, k)[idx])
     return new
 
+# %% ../nbs/03_data.ipynb #d4f6d30b
+@patch
+def as_control(self:PertData,
+               conditions       # `Conditions` of another dataset
+              ) -> PertData:
+    "The same cells, all of them labelled as that dataset's control"
+    new = self[:]
+    new.keys, new.conditions = self.keys | dict(control=conditions.control), conditions
+    new.condition = np.full(len(self), conditions.control, object)
+    new.condition_code = np.zeros(len(self), int)
+    return new
+
 # %% ../nbs/03_data.ipynb #24555b7a
 def _find_genes(data, genes, missing_genes, what='genes'):
     "Where the genes are, -1 for those that are missing: a `Note`, or an `InputError` if too many"

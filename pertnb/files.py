@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['make_adata', 'dense', 'is_zarr', 'refuse_other_formats', 'existing_path', 'read_h5ad', 'open_in_memory', 'write_h5ad',
            'OnDisk', 'take_genes', 'in_memory', 'layer_names', 'open_on_disk', 'read_subsample', 'concat_blocks',
-           'write_cells']
+           'write_cells', 'concat_files', 'free_path']
 
 # %% ../nbs/01_files.ipynb #1978757a
-import io, os, warnings
+import contextlib, io, os, warnings
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -278,3 +278,33 @@ def write_cells(path,     # An `.h5ad`
             for where,values in block.items():
                 if i: ad.io.sparse_dataset(f[where]).append(values)
                 else: values.indptr = values.indptr.astype(np.int64); ad.io.write_elem(f, where, values)
+
+# %% ../nbs/01_files.ipynb #030c7d2c
+def concat_files(paths, # Written by `write_cells`, with the same genes and layers
+                 out,   # Where to
+                 size=256):
+    "The cells of several files in one, atomically"
+    import h5py
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(h5py.File(path)) for path in paths]
+        obs = ad.concat([ad.AnnData(obs=ad.io.read_elem(f['obs'])) for f in files]).obs
+        genes = ad.io.read_elem(files[0]['var']).index
+        names = ['X', *(f'layers/{name}' for name in files[0]['layers'])]
+        stored = [{name: ad.io.sparse_dataset(f[name]) for name in names} for f in files]
+        blocks = ({name: there[name][i:i+size] for name in names}
+                  for there in stored for i in range(0, there['X'].shape[0], size))
+        write_cells(out, blocks, obs, genes)
+
+# %% ../nbs/01_files.ipynb #fb131f2a
+def free_path(path,
+              endings,         # That it may have
+              force:bool=False # Replace a file that is there?
+             ) -> Path:
+    "A path that can be written to; `InputError` if it is taken, has another ending, or no folder"
+    path, what = Path(path).expanduser(), ', '.join(endings)
+    if path.suffix.lower() not in endings: raise InputError(f'{path} should end in {what}.')
+    if not path.parent.is_dir(): raise InputError(f'There is no folder {path.parent}.')
+    if path.is_dir(): raise InputError(f'{path} is a folder: name a file.')
+    if path.exists() and not force:
+        raise InputError(f'{path} exists already: name another file, or replace it with force (--force).')
+    return path
