@@ -185,7 +185,7 @@ def show_command(run, out, force):
 @click.argument('controls')
 @options_of(predict, without=('model','controls','out','progress'))
 @click.option('--out', required=True, type=click.Path(path_type=Path),
-              help='The .h5ad file to write, whole or not at all')
+              help='The .h5ad file to write, atomically')
 def predict_command(model, controls, out, **options):
     """Predict perturbed cells from the control cells in CONTROLS, an .h5ad file, with a trained
     MODEL: the folder of a run, or the model folder in it.

@@ -282,7 +282,8 @@ def write_cells(path,     # An `.h5ad`
 # %% ../nbs/01_files.ipynb #030c7d2c
 def concat_files(paths, # Written by `write_cells`, with the same genes and layers
                  out,   # Where to
-                 size=256):
+                 size=256
+                ) -> Path:
     "The cells of several files in one, atomically"
     import h5py
     with contextlib.ExitStack() as stack:
@@ -294,6 +295,7 @@ def concat_files(paths, # Written by `write_cells`, with the same genes and laye
         blocks = ({name: there[name][i:i+size] for name in names}
                   for there in stored for i in range(0, there['X'].shape[0], size))
         write_cells(out, blocks, obs, genes)
+    return Path(out)
 
 # %% ../nbs/01_files.ipynb #fb131f2a
 def free_path(path,

@@ -291,8 +291,8 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
     if out is None: return ad.concat([one(target) for target in targets], merge='same')
     with only_writer(out), tempfile.TemporaryDirectory(prefix=f'.{out.name}.', dir=out.parent) as d:
         parts = [one(target, f'{d}/{i}.h5ad') for i,target in enumerate(targets)]
-        if len(parts)>1: concat_files(parts, whole := f'{d}/whole.h5ad')
-        os.replace(whole if len(parts)>1 else parts[0], out)
+        whole = parts[0] if len(parts)==1 else concat_files(parts, f'{d}/whole.h5ad')
+        os.replace(whole, out)
     return out
 
 # %% ../nbs/21_speedrun.ipynb #b719c5af
