@@ -208,7 +208,8 @@ def name_targets(model:CVAE,
     "The conditions asked for in the model's spelling; `InputError` if one is unknown"
     known = model.conditions
     others = [label for label in known.spelling.values() if label!=known.control]
-    if not target: raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
+    if not target:
+        raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
     whole = isinstance(target, str) and all(part in known.at for part in known.parts(target))
     asked = [target] if whole else target.split(',') if isinstance(target, str) else target
     names = list(dict.fromkeys(known.label(str(name).strip()) for name in asked))
@@ -220,13 +221,13 @@ def _keys_for(model, obs, layers, given):
     "How to read these cells: as said, or as the model's cells were read, where that is possible"
     keys = model.keys | given
     if 'layer' not in given and keys['layer'] not in (None, *layers):
-        warnings.warn(f'There is no layer {keys["layer"]!r}, which the model learned from: X is read '
-                      'instead (layer, --layer).', Note, stacklevel=4)
+        warnings.warn(f'There is no layer {keys["layer"]!r}, which the model learned from: X is '
+                      'read instead (layer, --layer).', Note, stacklevel=4)
         keys['layer'] = None
     if 'size_key' not in given and keys['size_key'] not in obs: keys['size_key'] = None
     if (column := keys['cell_type_key']) is None or column in obs: return keys
-    hint = f'There are: {shorten(obs.columns)}. Name the column of cell types (cell_type_key, --cell-type-key).'
-    raise InputError(f'There is no obs column {column!r}. {hint}')
+    raise InputError(f'There is no obs column {column!r}. There are: {shorten(obs.columns)}. '
+                     'Name the column of cell types (cell_type_key, --cell-type-key).')
 
 # %% ../nbs/21_speedrun.ipynb #6f531660
 def open_controls(model:CVAE,
@@ -263,11 +264,11 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
             controls,                 # Control cells: AnnData, or path of an `.h5ad`
             target:str,               # The condition to predict; several with commas between them
             mode:str='B',             # A prior, B counterfactual, C count transfer
-            n:int=None,               # Cells of each condition; one for each control cell by default
+            n:int=None,               # Cells of each condition; one per control cell by default
             seed:int=0,               # Of the sampling
             prior:str='normal',       # Mode A: normal, or type, of the control cells' types
             shrinkage:float=2/3,      # Types not seen: weight of what other groups suggest, 0 to 1
-            missing_genes:float=0.,   # Share of the model's genes that may be missing, taken as zero
+            missing_genes:float=0.,   # Share of the model's genes that may be missing, as zeros
             condition_key:str=None,   # Column of obs with the condition; the model's by default
             control:str=None,         # Its label of unperturbed cells; the model's by default
             cell_type_key:str=None,   # Column of obs with the cell type; the model's by default
@@ -279,8 +280,9 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
             progress:bool=True
            ):                         # AnnData as from `generate`; with `out`, its path
     "What a trained model predicts for anybody's control cells"
-    model, keys = find_model(model), dict(condition_key=condition_key, control=control,
-                                          cell_type_key=cell_type_key, layer=layer, size_key=size_key)
+    keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
+                layer=layer, size_key=size_key)
+    model = find_model(model)
     targets, mode = name_targets(model, target), check_choice(mode, modes, 'mode')
     if not 0<=missing_genes<1: raise InputError(f'missing_genes is a share, not {missing_genes}.')
     if out is not None: out = _free_for(out, controls, force)

@@ -178,7 +178,8 @@ def copy_weights(model:CVAE,
     for name,values in ours.items():
         if name in columns:
             for here, there in columns[name]: values[:,here] = theirs[name][:,there]
-        elif name.startswith(('decoder.head','decoder.log_scale')): values[genes[0]] = theirs[name][genes[1]]
+        elif name.startswith(('decoder.head','decoder.log_scale')):
+            values[genes[0]] = theirs[name][genes[1]]
         else: values.copy_(theirs[name])
     return model
 
@@ -186,8 +187,9 @@ def copy_weights(model:CVAE,
 def _settings_of_start(start, config, kwargs):
     "The settings, with the sizes and the likelihood of the model to start from"
     theirs = start.sizes | dict(likelihood=start.likelihood)
-    if wrong := [f'{k}={kwargs[k]!r}, there {v!r}' for k,v in theirs.items() if kwargs.get(k, v)!=v]:
-        raise InputError(f'The model to start from has other settings ({", ".join(wrong)}): leave them out.')
+    wrong = [f'{k}={kwargs[k]!r}, there {v!r}' for k,v in theirs.items() if kwargs.get(k, v)!=v]
+    if wrong: raise InputError('The model to start from has other settings '
+                               f'({", ".join(wrong)}): leave them out.')
     return replace(config, **theirs)
 
 # %% ../nbs/08_training.ipynb #6bbc6723
