@@ -9,6 +9,7 @@ __all__ = ['total_names', 'total_words', 'Batch', 'same_sum', 'target_sum', 'fra
            'split_cells', 'split_cell_type', 'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
+import warnings
 from collections import namedtuple
 from pathlib import Path
 
@@ -333,7 +334,8 @@ class PertData:
                  features=None,          # What perturbations are known by, see `read_features`
                  gene_key:str=None,      # Column of `var` with gene names; the index by default
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
-                 min_cells:int=10):      # Fewest cells of a condition; 0 if all may be control
+                 min_cells:int=10,       # Fewest cells of a condition; 0 if all may be control
+                 all_control:bool=False): # Take all cells to be control, whatever `obs` says
         on_disk = backed or getattr(adata, 'isbacked', False)
         open_cells = open_on_disk if on_disk else open_in_memory
         obs, genes, X, self.layers = open_cells(adata, layer, gene_key)
@@ -346,7 +348,7 @@ class PertData:
         self.genes = unique_names(genes, 'gene', gene_key)
         self.cells = unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
-        self._read_labels(obs)
+        self._read_labels(obs, all_control)
         self._name_conditions()
         if features is not None: self.conditions.use_features(read_features(features, adata))
         self._check_group_sizes(min_cells)
@@ -357,10 +359,11 @@ class PertData:
 
 # %% ../nbs/03_data.ipynb #874a0bf1
 @patch
-def _read_labels(self:PertData, obs):
+def _read_labels(self:PertData, obs, all_control=False):
     "Condition and cell type of each cell, as `obs` has them"
     condition_key, type_key = self.keys['condition_key'], self.keys['cell_type_key']
-    self.condition = _labels(obs, condition_key, 'condition')
+    if all_control: self.condition = np.full(len(obs), self.keys['control'], object)
+    else: self.condition = _labels(obs, condition_key, 'condition')
     self.cell_type = None if type_key is None else _labels(obs, type_key, 'cell type')
     types = () if self.cell_type is None else self.cell_type
     refuse_reserved(condition_key, type_key, self.condition, types)
@@ -511,17 +514,42 @@ def __getitem__(self:PertData,
 
 # %% ../nbs/03_data.ipynb #24555b7a
 @patch
+def as_control(self:PertData,
+               conditions       # `Conditions` of another dataset
+              ) -> PertData:
+    "The same cells, all of them labelled as that dataset's control"
+    new = self[:]
+    new.keys, new.conditions = self.keys | dict(control=conditions.control), conditions
+    new.condition = np.full(len(self), conditions.control, object)
+    new.condition_code = np.zeros(len(self), int)
+    return new
+
+# %% ../nbs/03_data.ipynb #771e9fe5
+def _find_genes(data, genes, missing_genes, what='genes'):
+    "Where the genes are, -1 for those that are missing: a `Note`, or an `InputError` if too many"
+    index = data.genes.get_indexer(genes)
+    gone = [g for g,i in zip(genes, index) if i<0]
+    if not gone: return index
+    share, n = len(gone)/len(index), f'{len(gone)} of {len(index)} {what}'
+    if share<=missing_genes:
+        warnings.warn(f'{n} are missing from the data and taken as zero: {shorten(gone, 20)}.',
+                      Note, stacklevel=4)
+        return index
+    if share>.5: hint = f'The data have {shorten(data.genes, 3)}: is that another kind of name?'
+    else: hint = (f'If so many may be taken as zero: missing_genes={np.ceil(share*100)/100:.2f} '
+                  '(--missing-genes).')
+    raise InputError(f'{n} are missing from the data: {shorten(gone)}. {hint}')
+
+# %% ../nbs/03_data.ipynb #fe050cc2
+@patch
 def to_genes(self:PertData,
-             genes               # Gene names, in the order wanted
+             genes,                 # Gene names, in the order wanted
+             missing_genes:float=0. # Share of them that may be missing, and be taken as zero
             ) -> PertData:
     "The same cells with the genes named, in that order; library sizes stay those of all genes"
-    index = self.genes.get_indexer(genes)
-    if (index<0).any():
-        gone = [g for g,i in zip(genes, index) if i<0]
-        raise InputError(f'{len(gone)} of {len(index)} genes are missing from the data: '
-                         f'{shorten(gone)}.')
+    index = _find_genes(self, genes, missing_genes)
     new = self[:]
-    new.values, new.genes = self.values[:,index], self.genes[index]
+    new.values, new.genes = take_genes(self.values, index), pd.Index(genes).astype(str)
     if not new.on_disk: new.values.sort_indices()
     return new
 
@@ -700,14 +728,11 @@ def choose_genes(train:PertData, # The cells that may be learned from
     return train.genes[seen][table['highly_variable'].to_numpy()]
 
 # %% ../nbs/03_data.ipynb #8ed199b3
-def _sum_over(data, genes):
+def _sum_over(data, genes, missing_genes=0.):
     "The same cells with sums over these genes as library sizes"
-    index = data.genes.get_indexer(genes)
-    if (gone := [g for g,i in zip(genes, index) if i<0]):
-        raise InputError(f'The model\'s library sizes are sums over {len(genes)} genes, and '
-                         f'{len(gone)} of these are missing here: {shorten(gone)}. '
-                         'Give cells with all of them, or train with totals in a column '
-                         '(size_key).')
+    what = "genes that the model's library sizes are sums over"
+    index = _find_genes(data, genes, missing_genes, what)
+    index = index[index>=0]
     new = data[:]
     sums = [block.values[:,index].sum(1, dtype=np.float64) for block in data.blocks()]
     new.library_size = library_sizes(pd.DataFrame(index=data.cells), None, np.concatenate(sums))
@@ -720,7 +745,8 @@ def _check_totals(data, size_key):
     if data.size_genes is not None:
         raise InputError(f'The model\'s library sizes are totals in obs[{size_key!r}], and here '
                          f'they are sums over the {len(data.size_genes)} genes of the file: '
-                         'name the column of totals (size_key, --size-key).')
+                         'name the column of totals (size_key, --size-key), or make it if the '
+                         "file has all genes: adata.obs['total'] = adata.X.sum(1).")
 
 def _check_target_sum(data, target_sum):
     "`InputError` if log-normalised cells summed to something else than the model's"
@@ -732,9 +758,10 @@ def _check_target_sum(data, target_sum):
 # %% ../nbs/03_data.ipynb #ddcf8807
 @patch
 def on_basis(self:PertData,
-             size_key,       # The obs column of the model's library sizes; `None` if they are sums
-             size_genes,     # The genes they are sums over; `None` for a column
-             target_sum=None # What log-normalised cells summed to; `None` if unknown
+             size_key,        # The obs column of the model's library sizes; `None` if they are sums
+             size_genes,      # The genes they are sums over; `None` for a column
+             target_sum=None, # What log-normalised cells summed to; `None` if unknown
+             missing_genes:float=0. # Share of `size_genes` that may be missing
             ) -> PertData:
     "The same cells, library sizes on another dataset's basis; `InputError` if that is impossible"
     if self.kind!='counts': _check_target_sum(self, target_sum); return self
@@ -742,7 +769,7 @@ def on_basis(self:PertData,
     ours = self.size_genes
     same = ours is not None and len(ours)==len(size_genes)
     if same and (ours.get_indexer(size_genes)>=0).all(): return self
-    return _sum_over(self, size_genes)
+    return _sum_over(self, size_genes, missing_genes)
 
 # %% ../nbs/03_data.ipynb #fc31a39c
 def scan_backed(values:OnDisk, where='X', size=4096):

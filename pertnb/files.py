@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['make_adata', 'dense', 'is_zarr', 'refuse_other_formats', 'existing_path', 'read_h5ad', 'gene_names', 'open_in_memory',
-           'write_h5ad', 'OnDisk', 'in_memory', 'layer_names', 'open_on_disk', 'read_subsample', 'concat_blocks',
-           'write_cells']
+           'write_h5ad', 'OnDisk', 'take_genes', 'in_memory', 'layer_names', 'open_on_disk', 'read_subsample',
+           'concat_blocks', 'write_cells', 'concat_files', 'free_path']
 
 # %% ../nbs/01_files.ipynb #1978757a
-import io, os, warnings
+import contextlib, io, os, warnings
 from copy import copy
 from itertools import islice
 from pathlib import Path
@@ -190,9 +190,21 @@ class OnDisk:
         values = sp.vstack([sp.csr_array(self.matrix[run], dtype=np.float32) for run in runs])
         rows = np.searchsorted(there, each)[back]
         if not np.array_equal(rows, np.arange(len(there))): values = values[rows]
-        if len(self.cols)!=values.shape[1] or (np.diff(self.cols)!=1).any(): values = values[:,self.cols]
+        if not np.array_equal(self.cols, np.arange(values.shape[1])): values = take_genes(values, self.cols)
         values.eliminate_zeros(); values.sort_indices()
         return values
+
+# %% ../nbs/01_files.ipynb #e1f84612
+def take_genes(values, # Cells × genes, sparse rows in memory or `OnDisk`
+               index   # Which genes, in the order wanted, (G,); -1 is one that is not there
+              ):       # Cells × G, the same kind
+    "Genes by number; those that are not there are zeros"
+    if isinstance(values, OnDisk):
+        new = copy(values)
+        new.cols = np.where(index<0, -1, values.cols[index])
+        return new
+    nothing = sp.csr_array((values.shape[0], 1), dtype=values.dtype)
+    return (sp.hstack([values, nothing], 'csr') if (index<0).any() else values)[:,index]
 
 # %% ../nbs/01_files.ipynb #4349bbd8
 def in_memory(values):
@@ -279,3 +291,35 @@ def write_cells(path,     # An `.h5ad`
             for where,values in block.items():
                 if i: ad.io.sparse_dataset(f[where]).append(values)
                 else: values.indptr = values.indptr.astype(np.int64); ad.io.write_elem(f, where, values)
+
+# %% ../nbs/01_files.ipynb #3c87abae
+def concat_files(paths, # Written by `write_cells`, with the same genes and layers
+                 out,   # Where to
+                 size=256
+                ) -> Path:
+    "The cells of several files in one, atomically"
+    import h5py
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(h5py.File(path)) for path in paths]
+        obs = ad.concat([ad.AnnData(obs=ad.io.read_elem(f['obs'])) for f in files]).obs
+        genes = ad.io.read_elem(files[0]['var']).index
+        names = ['X', *(f'layers/{name}' for name in files[0]['layers'])]
+        stored = [{name: ad.io.sparse_dataset(f[name]) for name in names} for f in files]
+        blocks = ({name: there[name][i:i+size] for name in names}
+                  for there in stored for i in range(0, there['X'].shape[0], size))
+        write_cells(out, blocks, obs, genes)
+    return Path(out)
+
+# %% ../nbs/01_files.ipynb #f0662ee2
+def free_path(path,
+              endings,         # That it may have
+              force:bool=False # Replace a file that is there?
+             ) -> Path:
+    "A path that can be written to; `InputError` if it is taken, has another ending, or no folder"
+    path, what = Path(path).expanduser(), ', '.join(endings)
+    if path.suffix.lower() not in endings: raise InputError(f'{path} should end in {what}.')
+    if not path.parent.is_dir(): raise InputError(f'There is no folder {path.parent}.')
+    if path.is_dir(): raise InputError(f'{path} is a folder: name a file.')
+    if path.exists() and not force:
+        raise InputError(f'{path} exists already: name another file, or replace it with force (--force).')
+    return path

@@ -257,12 +257,15 @@ def _use_spelling(data, spelling):
 # %% ../nbs/05_model.ipynb #c9d5fdd3
 @patch
 def prepare_data(self:CVAE,
-                 data:PertData # Any cells
+                 data:PertData,         # Any cells
+                 missing_genes:float=0. # Share of genes that may be missing, and be taken as zero
                 ) -> PertData: # The same cells with the model's genes and condition vectors
     "`data` as the model needs it; `InputError` for missing genes, unknown conditions, wrong values"
     check_likelihood(self.likelihood, data)
-    if self.keys: data = data.on_basis(self.keys['size_key'], self.size_genes, self.target_sum)
-    new = data.to_genes(self.genes)
+    if self.keys:
+        basis = self.keys['size_key'], self.size_genes, self.target_sum
+        data = data.on_basis(*basis, missing_genes)
+    new = data.to_genes(self.genes, missing_genes)
     new.conditions = self.conditions
     new.use_covariates(self.covariates)
     spelling = {label: self.conditions.label(label) for label in sorted(set(new.condition))}

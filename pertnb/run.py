@@ -9,6 +9,7 @@ __all__ = ['judged', 'against_rules', 'compared', 'verdict', 'next_step', 'short
 # %% ../nbs/19_run.ipynb #0eb9617e
 import shlex, warnings
 from dataclasses import dataclass
+from functools import cached_property
 from types import SimpleNamespace
 
 import anndata as ad
@@ -148,9 +149,20 @@ class Run:
     real: ad.AnnData         # The real test cells they are scored against: perturbed and control
     scoreboard: pd.DataFrame # Columns prediction, cell_type, metric, value
     shifts: pd.DataFrame     # Genes × shift of mode C (shift, low, high) and the real one
-    figure: object           # The three panels, a matplotlib figure
     diagnosis: Diagnosis     # What became of z, in words
     differential: pd.DataFrame=None # `differential_table` of mode C
+
+    @cached_property
+    def figure(self):
+        "The three panels of mode C, a matplotlib figure, drawn when it is first asked for"
+        import matplotlib.pyplot as plt
+        config, mode = self.settings, modes['C']
+        cells = self.predictions[(self.predictions.obs['mode']==mode.letter).to_numpy()]
+        fig, _ = three_panel({mode.title: cells}, self.real, self.scoreboard,
+                             config['condition_key'], config['control'], mode.title, self.shifts,
+                             config['embedding'], config['seed'])
+        plt.close(fig) # whoever asked shows it
+        return fig
 
     @property
     def sentences(self) -> dict:
@@ -223,7 +235,7 @@ def predict_and_score(settings, # The arguments of `speedrun`
                       task,     # The question
                       trained   # Model and history of each member; the first one predicts
                      ) -> Run:
-    "What follows training: cells, the board, intervals, the figure"
+    "What follows training: cells, the board, intervals"
     config, (model, history), task = SimpleNamespace(**settings), trained[0], task.to_memory()
     generated = lambda k: generate(model, task.controls, task.target, k,
                                    seed=config.seed, progress=config.progress)
@@ -232,15 +244,11 @@ def predict_and_score(settings, # The arguments of `speedrun`
     board = task.score(predictions | sham, progress=config.progress)
     observed, keys = task.observed, cells.keys
     shifts = _shifts_with_truth(trained, task, observed, config.seed)
-    fig, _ = three_panel(predictions, task.real, board, keys['condition_key'], keys['control'],
-                         modes['C'].title, shifts, config.embedding, config.seed)
-    import matplotlib.pyplot as plt
-    plt.close(fig) # the `Run` shows it
     notes = [*cells.notes, *filter(None, [drawn_of(observed.condition)])]
     settings = settings | dict(keys, data=str(cells), source=str(config.data), question=str(task),
                                notes=notes, not_applicable=task.not_applicable,
                                carried=carried(model.effects, task.controls.types, task.target))
     return Run(settings, model, history, _all_cells(predictions, task, keys), task.real, board,
-               shifts, fig, diagnose(model, observed, config.seed),
+               shifts, diagnose(model, observed, config.seed),
                differential_table(predictions[modes['C'].title], task.real[~observed.is_control],
                                   task.controls, seed=config.seed))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['held_out_elbo', 'TrainingError', 'check_finite', 'batch_loss', 'shard_noise', 'training_step', 'run_epochs',
-           'type_priors', 'group_sizes', 'attach_training_stats', 'check_shards', 'fit']
+           'type_priors', 'group_sizes', 'attach_training_stats', 'check_shards', 'copy_weights', 'fit']
 
 # %% ../nbs/08_training.ipynb #35832f0a
 from copy import copy
@@ -157,6 +157,43 @@ def check_shards(engine, batch_size, n_cells):
                      'choose another batch_size.')
 
 # %% ../nbs/08_training.ipynb #e8abb4ea
+def _shared(new, old):
+    "Places of the names that both lists have, in each"
+    index = pd.Index(old).get_indexer(new)
+    return np.flatnonzero(index>=0), index[index>=0]
+
+# %% ../nbs/08_training.ipynb #e9260611
+@torch.no_grad()
+def copy_weights(model:CVAE,
+                 start:CVAE  # Of the same sizes; genes and conditions may differ
+                ) -> CVAE:
+    "Give a model the weights that another has for the genes and conditions of the same name"
+    names = lambda m: [None, *m.conditions.names[1:]] # control comes first, whatever its name
+    genes, conditions = _shared(model.genes, start.genes), _shared(names(model), names(start))
+    ours, theirs = model.state_dict(), start.state_dict()
+    def shift(places, by): return [place+n for place,n in zip(places, by)]
+    after_genes = shift(conditions, (len(model.genes), len(start.genes)))
+    after_z = shift(conditions, [model.sizes['n_latent']]*2)
+    z = [np.arange(model.sizes['n_latent'])]*2
+    columns = {'encoder.body.0.weight': [genes, after_genes], 'decoder.body.0.weight': [z, after_z]}
+    for name,values in ours.items():
+        if name in columns:
+            for here, there in columns[name]: values[:,here] = theirs[name][:,there]
+        elif name.startswith(('decoder.head','decoder.log_scale')):
+            values[genes[0]] = theirs[name][genes[1]]
+        else: values.copy_(theirs[name])
+    return model
+
+# %% ../nbs/08_training.ipynb #ba8d2df9
+def _settings_of_start(start, config, kwargs):
+    "The settings, with the sizes and the likelihood of the model to start from"
+    theirs = start.sizes | dict(likelihood=start.likelihood)
+    wrong = [f'{k}={kwargs[k]!r}, there {v!r}' for k,v in theirs.items() if kwargs.get(k, v)!=v]
+    if wrong: raise InputError('The model to start from has other settings '
+                               f'({", ".join(wrong)}): leave them out.')
+    return replace(config, **theirs)
+
+# %% ../nbs/08_training.ipynb #6bbc6723
 @renamed(align='latent_alignment')
 @delegates(TrainConfig)
 def fit(train:PertData,          # Training cells with the genes to model
@@ -166,12 +203,14 @@ def fit(train:PertData,          # Training cells with the genes to model
         every:float=60.,         # Seconds between two such states
         resume:bool=False,       # Go on from that file, if it is there?
         fabric=None,             # A Lightning `Fabric`, launched, to train on its devices
+        start:CVAE=None,         # Go on from this model: weights of shared genes and conditions
         progress:bool=True,      # Show a bar?
         **kwargs):
     """Train a conditional VAE; returns the model (at its best on validation cells, if there are any) and its history,
     a DataFrame with a row per epoch"""
     if likelihood is not None: kwargs['likelihood'] = likelihood
     config = replace(config or TrainConfig(), **kwargs)
+    if start is not None: config = _settings_of_start(start, config, kwargs)
     sizes = {name: getattr(config, name) for name in ('n_latent','n_hidden','n_layers','dropout')}
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -181,7 +220,9 @@ def fit(train:PertData,          # Training cells with the genes to model
         model = CVAE(train.genes, conditions, config.likelihood, **sizes, covariates=stays)
         train, val = _split_validation(model.learn_basis(train).prepare_data(train), config.val_frac, config.seed)
         engine = SingleProcess() if fabric is None else FabricEngine(fabric)
-        state = TrainState(model.init_output_bias(train), train, config, engine)
+        model.init_output_bias(train)
+        if start is not None: copy_weights(model, start)
+        state = TrainState(model, train, config, engine)
         check_shards(engine, config.batch_size, len(train))
         keep = Checkpoint(checkpoint, state, every)
         if resume: keep.resume()
