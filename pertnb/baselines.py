@@ -111,14 +111,14 @@ def linear_shift_baseline(controls, target, train):
 # %% ../nbs/13_baselines.ipynb #70243479
 @baseline('affine response')
 def affine_baseline(controls, target, train):
-    "Multiplied and induced: @eq-context"
+    "Multiplied and induced: the affine rule of Effects"
     def f(p, P, S): return from_affine(p, P, P+S, **choose_affine(P, P+S))-p
     return from_other_types(controls, target, train, f)
 
 # %% ../nbs/13_baselines.ipynb #be46c9b8
 @baseline('affine response, carried over')
 def carried_baseline(controls, target, train):
-    "@eq-context times @eq-amplitude"
+    "The same, times the share of effects that carries over between types"
     return Effects.from_cells(train).amplitude(target)*affine_baseline(controls, target, train)
 
 # %% ../nbs/13_baselines.ipynb #fd31feca
