@@ -168,10 +168,10 @@ class Run:
     def sentences(self) -> dict:
         "What the numbers mean, from the verdict to the diagnosis, by name"
         board, gone = self.scoreboard, self.settings.get('not_applicable', {})
-        genes = '' if self.differential is None else differential_words(self.differential)
         return dict(verdict=verdict(board), not_applicable=not_applicable(gone),
                     shortfall=shortfall(board), carried=self.settings.get('carried', ''),
-                    coverage=coverage(self.shifts), differential=genes,
+                    coverage=coverage(self.shifts),
+                    differential=differential_words(self.differential),
                     next_step=next_step(board), diagnosis=str(self.diagnosis))
 
     @property

@@ -133,7 +133,8 @@ def write(self:Run, folder):
     self.scoreboard.to_csv(folder/'scoreboard.csv', index=False)
     self.history.to_csv(folder/'history.csv')
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
-    if self.differential is not None: self.differential.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
+    if (genes := self.differential) is not None:
+        genes.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
     save_figure(self.figure, folder)
     save_board_figure(self.scoreboard, folder)
     save_model(self.model, folder/'model')

@@ -202,8 +202,9 @@ def _groups(predicted, controls, condition_key, cell_type_key, min_cells):
         mine, every = (label==target).to_numpy(), np.ones(len(controls), bool)
         yield target, 'all', mine, every
         if cell_type_key is None: continue
-        types, of_controls = (cells.obs[check_choice(cell_type_key, cells.obs.columns, 'obs column')]
-                              .astype(str).to_numpy() for cells in (predicted, controls))
+        column = lambda obs: obs[check_choice(cell_type_key, obs.columns, 'obs column')]
+        types, of_controls = (column(cells.obs).astype(str).to_numpy()
+                              for cells in (predicted, controls))
         for t in sorted(set(types[mine])):
             masks = mine & (types==t), of_controls==t
             if min(mask.sum() for mask in masks)>=min_cells: yield target, t, *masks
@@ -266,15 +267,16 @@ def de_agreement(predicted:pd.DataFrame, # From `differential_expression`, or `w
     "How far predicted and real differential expression agree; NaN if no real gene is significant"
     both = predicted if real is None else with_real(predicted, real)
     groups = both.groupby(['target','cell_type'], sort=False)
-    rows = [dict(zip(('target','cell_type'), key), **_agreement(rows, k, fdr)) for key,rows in groups]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([dict(target=target, cell_type=t, **_agreement(rows, k, fdr))
+                         for (target, t),rows in groups])
 
 # %% ../nbs/15_tables.ipynb #631b23de
 def differential_table(predicted, real, # AnnData of predicted and of real perturbed cells
                        controls,        # The control cells of both
                        max_cells:int=MOST_SCORED, k:int=50, **kw # As above
-                      ) -> pd.DataFrame:
+                      ) -> pd.DataFrame: # `None` for a single control cell: nothing to test
     "`differential_expression` of predicted cells, real columns and `de_agreement` beside it"
+    if min(map(len, (predicted, real, controls)))<2: return None
     tables = [differential_expression(cells, controls, max_cells=max_cells, **kw)
               for cells in (predicted, real)]
     both = with_real(*tables)
@@ -285,8 +287,8 @@ def differential_table(predicted, real, # AnnData of predicted and of real pertu
 def differential_words(table:pd.DataFrame, # From `differential_table`
                        k:int=50) -> str:
     "In words: how far predicted and real differential expression agree over all cells"
+    if table is None or table.empty: return ''
     rows = de_agreement(table[table.cell_type=='all'], k=k)
-    if rows.empty: return ''
     n, n_real = (rows[name].mean() for name in ('significant','significant_real'))
     said = f'Differential expression (FDR < .05): {n:.0f} genes predicted, {n_real:.0f} real'
     if rows.overlap.isna().all(): return f'{said}.'

@@ -63,3 +63,25 @@ def test_dcor_agrees_on_the_energy_distance(judges, tmp_path):
     done = subprocess.run([judges, '-c', code, tmp_path/'x.npz'], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert abs(json.loads(done.stdout)[0]-energy_distance(a, b, None)) < 1e-6
+
+def test_cell_eval_agrees_on_differential_expression(judges, tmp_path):
+    "Its definitions of overlap, direction and Spearman, on our tables"
+    from pertnb.tables import de_agreement
+    rng = np.random.default_rng(0)
+    def table(noise):
+        lfc = effect + rng.normal(0, noise, effect.shape)
+        rows = pd.DataFrame(lfc, ['T1','T2'], genes).stack().rename_axis(['target','names']).rename('logfoldchanges').reset_index()
+        p = np.exp(-2*rows.logfoldchanges.abs())*rng.random(len(rows))
+        return rows.assign(cell_type='all', pvals=p, pvals_adj=p)
+    genes, effect = [f'g{i}' for i in range(80)], rng.normal(0, 1, (2,80))
+    pred, real = table(.7), table(.3)
+    for name,t in dict(pred=pred, real=real).items(): t.rename(columns=dict(names='feature', pvals='p_value', pvals_adj='fdr')).assign(fold_change=2**t.logfoldchanges, log2_fold_change=t.logfoldchanges, abs_log2_fold_change=t.logfoldchanges.abs()).to_csv(tmp_path/f'{name}.csv', index=False)
+    code = ("import sys, json, polars as pl; from cell_eval._types import initialize_de_comparison; from cell_eval.metrics._de import DEDirectionMatch, DESpearmanLFC;"
+            "real, pred = (pl.read_csv(f'{sys.argv[1]}/{k}.csv') for k in ('real','pred')); d = initialize_de_comparison(real, pred);"
+            "print(json.dumps([d.compute_overlap(k=10, metric='overlap', fdr_threshold=.05), DEDirectionMatch()(d), DESpearmanLFC()(d)]))")
+    done = subprocess.run([judges, '-c', code, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    ours = de_agreement(pred, real, k=10).set_index('target')
+    assert (ours.significant_real>10).all() and ours.overlap.between(.1, .95).all() and ours.spearman.lt(.999).all() # it could fail
+    for column,theirs in zip(('overlap','sign','spearman'), json.loads(done.stdout)):
+        for t in ours.index: assert abs(ours.loc[t,column]-theirs[t]) < 1e-5, column
