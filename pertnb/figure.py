@@ -132,7 +132,7 @@ def embedding_plot(control, real, predicted, # Cells × genes
                    label:str='perturbed',    # What the cells were given
                    seed:int=0,
                    color:str=modes['B'].color, # Of predicted cells
-                   xy=None):                 # The three sets' coordinates, if there is a map already
+                   xy=None):                 # Coordinates of the three, if there is a map already
     "Control, real perturbed and predicted cells in one map fitted on all of them; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
@@ -204,8 +204,8 @@ def save_figure(fig, folder, name:str='three_panel'):
 
 # %% ../nbs/18_figure.ipynb #1ed02a85
 def default_panels(board, most=4) -> list:
-    """All cells, the mean over types, and the largest types; one panel where there is one type only,
-    or where the mean is over several conditions"""
+    """All cells, the mean over types, and the largest types; one panel where there is one type
+    only, or where the mean is over several conditions"""
     if board.condition.nunique()>1: return ['mean']
     types = board[~board.cell_type.isin(['all','mean'])].groupby('cell_type').cells.max()
     types = types.sort_values(ascending=False, kind='stable').index
@@ -325,16 +325,17 @@ def target_heatmap(board:pd.DataFrame, # From `scoreboard`, of several condition
                    targets,            # Their names, from top to bottom
                    ax=None,            # Where to draw; a new axis by default
                    show:str=modes['C'].title): # Which prediction
-    "Calibrated scores, target × metric: 0 is the null, 1 the ceiling, white neither; returns the axis"
+    "Calibrated scores, target × metric: 0 the null, 1 the ceiling, white neither; returns the axis"
     import matplotlib.pyplot as plt
-    rows = board[(board.prediction==show) & (board.cell_type=='all') & board.condition.isin(targets)]
+    rows = board[(board.prediction==show) & (board.cell_type=='all')]
+    rows = rows[rows.condition.isin(targets)]
     table = rows.pivot(index='condition', columns='metric', values='calibrated')
     table = table[[k for k in rows.metric.unique() if table[k].notna().any()]].loc[list(targets)]
     ax = ax or plt.subplots(figsize=(6,1.5+.16*len(table)), layout='constrained')[1]
     ax.imshow(table.clip(0, 1).to_numpy(float), aspect='auto', cmap='cividis', vmin=0, vmax=1)
     for y,x in zip(*np.nonzero(table.notna().to_numpy())) if len(table)<=40 else ():
         v = table.iat[y,x]
-        ax.text(x, y, f'{v:.1f}', ha='center', va='center', fontsize=5.5, color='k' if v>.5 else 'w')
+        ax.text(x, y, f'{v:.1f}', ha='center', va='center', fontsize=5.5, color='kw'[int(v<=.5)])
     ax.set(xticks=range(table.shape[1]), yticks=range(len(table)), title=f'{show}, calibrated')
     ax.set_xticklabels(table.columns, rotation=60, ha='right', fontsize=7)
     ax.set_yticklabels([short_label(k, 20) for k in table.index], fontsize=6)

@@ -148,7 +148,8 @@ def shift_length(cells, control, # Cells × genes
                 ) -> float:
     "@eq-length: length of the mean shift over genes, without what sampling adds; 0 at least"
     cells, control = (np.asarray(x, np.float64) for x in (cells, control))
-    noise = sum((x.var(0, ddof=1)/len(x)).sum() for x in ([cells-control] if paired else [cells, control]))
+    drawn = [cells-control] if paired else [cells, control]
+    noise = sum((x.var(0, ddof=1)/len(x)).sum() for x in drawn)
     return float(np.sqrt(max((mean_shift(cells, control)**2).sum()-noise, 0)))
 
 # %% ../nbs/19_run.ipynb #e2cdba54
@@ -167,7 +168,7 @@ def genes_shifted(cells, control, # Cells × genes
 def effect_strength(real:ad.AnnData,      # Real perturbed and control cells, as `task.real`
                     predicted:ad.AnnData, # Predicted cells of all targets, one mode, with `source`
                     condition_key:str, control:str='control') -> pd.DataFrame:
-    "How strong each target's effect is: targets × cells, genes_shifted, real_shift, predicted_shift"
+    "How strong each effect is: targets × cells, genes_shifted, real_shift, predicted_shift"
     label, X = real.obs[condition_key].astype(str).to_numpy(), dense(real)
     base, names, rows = X[label==control], real.obs_names[label==control], {}
     for target,index in predicted.obs.groupby(condition_key, observed=True).indices.items():
@@ -187,7 +188,7 @@ def in_a_word(rows:dict) -> str: # From `against_rules`
 # %% ../nbs/19_run.ipynb #cac499cf
 def target_row(board:pd.DataFrame # Rows of one target
               ) -> dict:
-    "A target in a row: its effect (E of the controls), the verdict, the best simple rule, both modes"
+    "A target in a row: its effect (E of the controls), verdict, best simple rule, both modes"
     rows = board[board.cell_type=='all']
     of = lambda name, column='value': rows[rows.prediction==name].set_index('metric')[column]
     words = {k: in_a_word(found) for k,found in compared(board).items()}
@@ -231,24 +232,25 @@ def targets_text(targets:pd.DataFrame, # From `target_table`
 
 # %% ../nbs/19_run.ipynb #f9902a76
 def verdict_of_targets(targets:pd.DataFrame) -> str:
-    "In words: for how many targets modes B and C are better than simple rules, and for how many not"
+    "In words: for how many targets is each mode better than simple rules, for how many worse?"
     sentences = []
     for k in (k for k in modes if f'{k}_verdict' in targets):
         n = targets[f'{k}_verdict'].value_counts()
-        counts = ', '.join(f'{word} for {n[word]}' for word in ('better','not told apart','worse') if word in n)
+        counts = ', '.join(f'{word} for {n[word]}' for word in verdict_style if word in n)
         sentences.append(f'M{modes[k].title[1:]} against the best simple rule, '
                          f'of {len(targets)} targets: {counts}.')
-    return ' '.join(sentences) + (' Better: in one of r, J50 and E, and worse in none; worse: in one '
-                                  'of them at least; each by the interval of the difference.')
+    rule = ('Better: in one of r, J50 and E, and worse in none; worse: in one of them at least; '
+            'each by the interval of the difference.')
+    return ' '.join([*sentences, rule])
 
 # %% ../nbs/19_run.ipynb #91f001c9
 def nearest_of_targets(targets:pd.DataFrame) -> str:
     "In words: is each prediction nearest to its own real perturbation?"
-    words = []
-    for k in (k for k in modes if targets.get(f'{k}_discrimination', pd.Series(dtype=float)).notna().any()):
-        score = targets[f'{k}_discrimination'].dropna()
-        words.append(f'{int((score==1).sum())} of {len(score)} in mode {k} (discrimination {score.mean():.2f}, '
-                     'chance .5)')
+    words, columns = [], {k: f'{k}_discrimination' for k in modes}
+    scores = {k: targets[column].dropna() for k,column in columns.items() if column in targets}
+    for k,score in scores.items():
+        if len(score): words.append(f'{int((score==1).sum())} of {len(score)} in mode {k} '
+                                    f'(discrimination {score.mean():.2f}, chance .5)')
     return f'Nearest to their own real perturbation among all: {_and(words)}.' if words else ''
 
 # %% ../nbs/19_run.ipynb #87b39bbe
@@ -260,7 +262,7 @@ def sentences_of_targets(board, targets, shifts, not_said:dict) -> dict:
               'there (best_rule in targets.csv, pertnb.baselines.baseline_cells).')
     levels = [coverage(rows.reset_index(drop=True)) for _,rows in shifts.groupby('coverage')]
     return dict(verdict=verdict_of_targets(targets), not_applicable=not_applicable(not_said),
-                shortfall=f'In the mean over targets: {shortfall(mean)} {nearest_of_targets(targets)}',
+                shortfall=f'Mean over targets. {shortfall(mean)} {nearest_of_targets(targets)}',
                 carried='', coverage=' '.join(levels), next_step=advice if worse else '')
 
 # %% ../nbs/19_run.ipynb #7f6dbea5
@@ -301,7 +303,8 @@ class Run:
         "The data, the scoreboard and the diagnosis as text"
         parts = [self.settings['data'], self.settings['question'], str(BoardView(self.scoreboard))]
         if self.targets is not None:
-            parts[2] = f'Mean over {len(self.targets)} targets\n{parts[2]}'
+            types = '' if set(self.scoreboard.cell_type)=={'all','mean'} else ' and cell types'
+            parts[2] = f'Mean over {len(self.targets)} targets{types}\n{parts[2]}'
             parts.append(targets_text(self.targets))
         return '\n\n'.join([*parts, '\n'.join(self.words)])
 
@@ -318,11 +321,11 @@ def __getitem__(self:Run, target:str) -> Run:
     board = board[board.condition==target]
     board = pd.concat([board, mean_rows(board)], ignore_index=True)
     shifts = self.shifts[self.shifts.condition==target].drop(columns='condition')
-    types = predictions.obs.get(s['cell_type_key'], pd.Series(dtype=str))[predictions.obs[key]==control]
+    types = predictions[(predictions.obs[key]==control).to_numpy()].obs.get(s['cell_type_key'], ())
     gone = s['not_applicable'] | {k: 'for other targets only' for k in s['some_targets_only']}
+    gone = {k: why for k,why in gone.items() if k not in set(board.prediction)}
     settings = s | dict(target=target, question=f'{target}, one target of several. {s["question"]}',
-                        not_applicable={k: v for k,v in gone.items() if k not in set(board.prediction)},
-                        carried=carried(self.model.effects, types, target))
+                        not_applicable=gone, carried=carried(self.model.effects, types, target))
     fig = _three_panels(predictions, real, board, settings, shifts, self.map[target])
     return Run({k: v for k,v in settings.items() if k not in ('targets','some_targets_only')},
                self.model, self.history, predictions, real, board, shifts, fig, self.diagnosis)
@@ -379,7 +382,8 @@ def _all_shifts(trained, task, seed, progress):
     x = task.observed.x
     of = lambda target: _shifts_with_truth(trained, task, target, x, seed)
     if len(task.targets)==1: return of(task.target)
-    res = {target: of(target) for target in progress_bar(task.targets, desc='shifts', show=progress)}
+    bar = progress_bar(task.targets, desc='shifts', show=progress)
+    res = {target: of(target) for target in bar}
     for target,shifts in res.items(): shifts.insert(0, 'condition', target)
     return pd.concat(res.values())
 
@@ -401,7 +405,7 @@ def sham_cells(model, controls, target, seed=0):
 
 # %% ../nbs/19_run.ipynb #184d031e
 def _for_targets(task, f, desc, progress, unique=None):
-    "Cells `f(target)`, or those of several targets together; `unique`: between a cell's name and a number"
+    "Cells `f(target)`, or those of several targets together, `unique` before a number in their names"
     if len(task.targets)==1: return f(task.target)
     bar = progress_bar(task.targets, desc=desc, show=progress)
     return ad.concat([f(target) for target in bar], index_unique=unique)
@@ -414,7 +418,8 @@ def generate_all(model:CVAE, task, seed:int=0, progress:bool=True) -> dict: # Ti
         f = lambda target: generate(model, task.controls, target, k, seed=seed, progress=quiet)
         return _for_targets(task, f, modes[k].title, progress)
     sham = lambda target: sham_cells(model, task.controls, target, seed)
-    return {mode.title: of(k) for k,mode in modes.items()} | {SHAM: _for_targets(task, sham, 'sham', False, '-')}
+    res = {mode.title: of(k) for k,mode in modes.items()}
+    return res | {SHAM: _for_targets(task, sham, 'sham', False, '-')}
 
 # %% ../nbs/19_run.ipynb #672af02a
 def _many_targets(predictions, real, board, settings):
@@ -431,6 +436,18 @@ def _many_targets(predictions, real, board, settings):
     plt.close(fig)
     return table, places, fig
 
+# %% ../nbs/19_run.ipynb #d1b74ff4
+def _found(settings, cells, task):
+    "The settings, and what the data and the task were found to be"
+    refused, several = task.not_applicable, len(task.targets)>1
+    notes = [*cells.notes, *settings.get('notes', []), drawn_of(task.observed.condition)]
+    res = settings | dict(cells.keys, data=str(cells), source=str(settings['data']), question=str(task),
+                          notes=[note for note in notes if note], not_applicable=refused)
+    if not several: return res
+    some = [k for k in refused if k in task.baselines] # they apply to other targets
+    return res | dict(some_targets_only=some, carried='',
+                      not_applicable={k: why for k,why in refused.items() if k not in some})
+
 # %% ../nbs/19_run.ipynb #b9f1534f
 def predict_and_score(settings, # The arguments of `speedrun`
                       cells,    # The dataset
@@ -439,25 +456,18 @@ def predict_and_score(settings, # The arguments of `speedrun`
                      ) -> Run:
     "What follows training: cells, the board, intervals, the figure"
     config, (model, history), task = SimpleNamespace(**settings), trained[0], task.to_memory()
-    several = len(task.targets)>1
-    predictions = generate_all(model, task, config.seed, config.progress)
-    board = task.score(predictions, progress=config.progress)
-    del predictions[SHAM]
-    if several: board = pd.concat([board[board.condition=='mean'], board[board.condition!='mean']],
-                                  ignore_index=True) # the mean first
+    made = generate_all(model, task, config.seed, config.progress)
+    board = task.score(made, progress=config.progress)
+    predictions = {k: a for k,a in made.items() if k!=SHAM}
     shifts = _all_shifts(trained, task, config.seed, config.progress)
-    known, refused = cells.keys, task.not_applicable
-    notes = [*cells.notes, *settings.get('notes', []), *filter(None, [drawn_of(task.observed.condition)])]
-    settings = settings | dict(known, data=str(cells), source=str(config.data), question=str(task),
-                               notes=notes, not_applicable=refused, carried='')
-    made = _all_cells(predictions, task, known)
+    all_cells, settings = _all_cells(predictions, task, cells.keys), _found(settings, cells, task)
     diagnosis = diagnose(model, task.observed, config.seed)
-    parts = model, history, made, task.real, board, shifts
-    if several:
-        some = [k for k in refused if k in task.baselines]
-        settings |= dict(some_targets_only=some, not_applicable={k: v for k,v in refused.items() if k not in some})
-        table, places, fig = _many_targets(predictions, task.real, board, settings)
-        return Run(settings, *parts, fig, diagnosis, table, places)
+    if len(task.targets)>1:
+        is_mean = board.condition=='mean'
+        board = pd.concat([board[is_mean], board[~is_mean]], ignore_index=True) # the mean first
+        targets, places, fig = _many_targets(predictions, task.real, board, settings)
+        return Run(settings, model, history, all_cells, task.real, board, shifts, fig, diagnosis,
+                   targets, places)
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
-    fig = _three_panels(made, task.real, board, settings, shifts)
-    return Run(settings, *parts, fig, diagnosis)
+    fig = _three_panels(all_cells, task.real, board, settings, shifts)
+    return Run(settings, model, history, all_cells, task.real, board, shifts, fig, diagnosis)

@@ -106,7 +106,7 @@ def test_of_targets(data:PertData, targets, holdout=None, seed=0, test_frac=.2) 
     "Mask of the cells held out for these targets; `InputError` if one of them cannot be scored"
     if len(targets)>1 and read_holdout(data, holdout, targets).whole:
         raise InputError(f'holdout {holdout!r} holds out that condition whole, which is one target '
-                         f'and not {len(targets)}: name it alone, or hold out cells or a cell type.')
+                         f'not {len(targets)}: name it alone, or hold out cells or a cell type.')
     test = choose_test(data, targets[0], holdout, seed, test_frac, check=False)
     for target in targets: check_test(data, test, target, holdout)
     return test
