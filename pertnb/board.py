@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['SHAM', 'too_close', 'MOST_SCORED', 'columns', 'fit_pcs', 'attach_pca', 'attach_coordinates', 'random_halves',
            'ceiling', 'calibrate', 'on_halves', 'standard_error', 'trivial', 'add_gains', 'Group', 'with_sources',
-           'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'scoreboard']
+           'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'mean_rows', 'scoreboard']
 
 # %% ../nbs/14_board.ipynb #fe511653
 import warnings
+from functools import cache
 
 import anndata as ad
 import numpy as np
@@ -323,10 +324,20 @@ def _condition_means(X, label, mask, control, genes):
     return pd.DataFrame({k: X[m].mean(0) for k,m in masks.items() if m.any()}, index=genes).T
 
 # %% ../nbs/14_board.ipynb #a15f3ceb
-def target_rows(target, preds, X, label, types, genes, control, min_cells,
+def _means_of_groups(X, label, types, control, genes):
+    "A function of a group's name (`all`, or a cell type) that gives its `_condition_means`"
+    @cache
+    def means_of(name):
+        mask = np.ones(len(X), bool) if name=='all' else types==name
+        return _condition_means(X, label, mask, control, genes)
+    return means_of
+
+# %% ../nbs/14_board.ipynb #43ea12af
+def target_rows(target, preds, X, label, types, means_of, control, min_cells,
                 progress=False, max_cells=None, **group_args):
     """The rows of one condition, as dictionaries: every group of its cells, every prediction;
-    `preds`: name → cells, their types, and the rows of `X` they come from (or `None` for either)"""
+    `preds`: name → cells, their types, and the rows of `X` they come from (or `None` for either);
+    `means_of`: a group's name → mean profile of each condition in it"""
     pert, ctrl = label==target, label==control
     pert_types = None if types is None else types[pert]
     draw = lambda mask: some_of(mask, max_cells, group_args.get('seed', 0))
@@ -336,7 +347,7 @@ def target_rows(target, preds, X, label, types, genes, control, min_cells,
     total = len(groups)*(len(preds)+1)
     bar = progress_bar(total=total, desc=f'scoring {target}', show=progress)
     for name,mask in groups:
-        profiles = PerturbationMeans(_condition_means(X, label, mask, control, genes), target)
+        profiles = PerturbationMeans(means_of(name), target)
         controls = draw(mask&ctrl)
         group = Group(X[draw(mask&pert)], X[controls], profiles, **group_args)
         only = types is not None and set(pert_types)=={name}
@@ -362,7 +373,9 @@ def _to_average(board):
     several = len(rows[['condition','cell_type']].drop_duplicates())>1
     return rows if several else board.iloc[:0]
 
-def _mean_rows(board):
+# %% ../nbs/14_board.ipynb #0b965669
+def mean_rows(board:pd.DataFrame # With `columns`, as from `scoreboard`, without means
+             ) -> pd.DataFrame:  # The same columns
     "The mean over cell types and conditions, for predictions that have them all"
     rows = _to_average(board)
     if not len(rows): return rows
@@ -411,13 +424,17 @@ def scoreboard(predictions:dict,       # Name → AnnData of cells, log1p(1e4), 
     if said := drawn_of(real.obs[condition_key], max_cells): warnings.warn(said, Note, stacklevel=2)
     mean, axes = _pcs_of(real)
     options = dict(project=lambda x: (x-mean)@axes, halves=halves, seed=seed)
-    rows = []
+    means_of = _means_of_groups(X, label, types, control, real.var_names)
+    of_target = {k: p.obs.groupby(condition_key, observed=True).indices
+                 for k,p in predictions.items()}
+    several, rows = len(targets)>1, []
     with threads(1 if len(X)<5000 else torch.get_num_threads()):
-        for target in targets:
-            preds = {k: p[(p.obs[condition_key]==target).to_numpy()] for k,p in predictions.items()}
+        for target in progress_bar(targets, desc='scoring', show=progress and several):
+            preds = {k: p[of_target[k][target]] for k,p in predictions.items()
+                     if target in of_target[k]}
             preds = {k: (dense(p), _types(p, cell_type_key), _sources(p, real.obs_names))
-                     for k,p in preds.items() if len(p)}
-            rows += target_rows(target, preds, X, label, types, real.var_names, control, min_cells,
-                                progress, max_cells, **options)
+                     for k,p in preds.items()}
+            rows += target_rows(target, preds, X, label, types, means_of, control, min_cells,
+                                progress and not several, max_cells, **options)
     board = pd.DataFrame(rows, columns=columns)
-    return pd.concat([board, _mean_rows(board)], ignore_index=True)
+    return pd.concat([board, mean_rows(board)], ignore_index=True)

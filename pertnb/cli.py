@@ -106,8 +106,10 @@ def _run_once(data, out, force, options):
             Path(path).unlink(missing_ok=True)
         return result
     result = in_one_line(run, out)
+    more = '' if result.targets is None else 'targets.csv and targets (.png, .svg), '
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
-               'shifts.csv, differential.csv, three_panel and scoreboard (.png, .svg), history.csv, model/; '
+               f'{more}shifts.csv, differential.csv, three_panel and scoreboard (.png, .svg), '
+               'history.csv, model/; '
                'begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3
@@ -146,6 +148,12 @@ def run_command(data, out, force, seeds, jobs, **options):
         --target IFNB --cell-type-key cell_type
     pertnb run my.h5ad --condition-key condition --target IFNB \\
         --cell-type-key cell_type --holdout "CD14 Mono"
+    pertnb run screen.h5ad --condition-key condition --target all
+
+    Many perturbations at once: --target all (all with enough cells), --target A,B or
+    --target @names.txt (a name a line). One training predicts and scores them all: targets.csv has
+    a line for each, report.html a table to sort. A label that itself holds a comma may be given
+    alone, or in quotes: --target 'A,"b, c"'.
 
     With --holdout each every cell type is left out in turn, with --holdout donor=each every value
     of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold

@@ -10,6 +10,8 @@ __all__ = ['metrics', 'j25', 'j50', 'j100', 'NotApplicable', 'metric', 'mean_shi
            'mean_over_pairs', 'energy_distance', 'median_distance', 'mmd', 'sinkhorn', 'WithError', 'auc_error', 'c2st']
 
 # %% ../nbs/12_metrics.ipynb #e6955891
+from functools import cached_property
+
 import numpy as np
 import pandas as pd
 import torch
@@ -152,23 +154,34 @@ class PerturbationMeans:
                  target:str):           # One of the conditions
         self.profiles, self.target = profiles, target
 
+    @cached_property
+    def mean(self):
+        "The mean over perturbations, (genes,)"
+        return self.profiles.mean().to_numpy()
+
+    @cached_property
+    def other_genes(self):
+        "Which genes are not the one perturbed, and the profiles on them"
+        genes = ~self.profiles.columns.isin([self.target])
+        return genes, self.profiles.to_numpy()[:,genes]
+
 # %% ../nbs/12_metrics.ipynb #bd1a1b13
 def _several(means):
     if means is None or len(means.profiles)<2: raise NotApplicable('there is only one perturbation')
-    return means.profiles
+    return means
 
 @metric('r vs mean', space='means', null=0., extrapolate=spearman_brown)
 def shift_r_vs_mean(pred, real, control, means) -> float:
     "@eq-r-mean: correlation of shifts from the mean perturbed profile"
-    ref = _several(means).mean().to_numpy()
+    ref = _several(means).mean
     return pearson(pred.mean(0)-ref, real.mean(0)-ref)
 
 # %% ../nbs/12_metrics.ipynb #bb984ed1
 @metric('discrimination', space='means', null=.5)
 def discrimination(pred, real, control, means) -> float:
     "@eq-discrimination: is the predicted mean nearest to the perturbation it is meant for?"
-    genes = ~_several(means).columns.isin([means.target])
-    distance = np.abs(means.profiles.to_numpy()[:,genes]-pred.mean(0)[genes]).sum(1)
+    genes, profiles = _several(means).other_genes
+    distance = np.abs(profiles-pred.mean(0)[genes]).sum(1)
     target = list(means.profiles.index).index(means.target)
     return float(1-(np.argsort(distance)==target).argmax()/len(distance))
 
@@ -290,13 +303,16 @@ def auc_error(auc:float, n:int) -> float:
 # %% ../nbs/12_metrics.ipynb #d5f90fd9
 def _forest_votes(X, y, trees):
     "Mean vote for class 1 of the trees that have not seen a cell; `y` is n zeros, then n ones"
+    from sklearn import config_context
     from sklearn.tree import DecisionTreeClassifier
     n, rng, votes = len(y)//2, np.random.default_rng(0), np.zeros((2, len(y)))
     for seed in range(trees):
         bag = np.concatenate([i*n + rng.choice(n, round(.63*n), replace=False) for i in (0,1)])
         out = np.setdiff1d(np.arange(2*n), bag)
         tree = DecisionTreeClassifier(max_features='sqrt', min_samples_leaf=2, random_state=seed)
-        votes[:,out] += tree.fit(X[bag], y[bag]).predict_proba(X[out])[:,1], np.ones(len(out))
+        with config_context(skip_parameter_validation=True): # X is checked once, by who calls
+            tree.fit(X[bag], y[bag], check_input=False)
+        votes[:,out] += tree.predict_proba(X[out], check_input=False)[:,1], np.ones(len(out))
     return votes[0]/votes[1].clip(1)
 
 @metric('C2ST', better='low', space='pcs', n_splits=4)

@@ -191,6 +191,15 @@ def _check_folder(out):
                                  f'({shorten(strange)}): choose another.')
 
 # %% ../nbs/22_protocols.ipynb #74f8f7c3
+def _refuse_several(cells, target):
+    "`InputError` if more than one target is named"
+    if target is None: return
+    names = read_targets(cells, target)
+    if len(names)>1 or names==['all'] and 'all' not in set(cells.condition):
+        raise InputError('Types left out in turn, and several seeds, take targets one at a time: '
+                         f'name one, not {shorten(names)}.')
+
+# %% ../nbs/22_protocols.ipynb #61b3c506
 def run_protocol(data,                   # Path, or name of a dataset
                  out,                    # Folder; each fold is a folder in it
                  holdout='each',         # 'each', 'pairs', or what `speedrun` takes
@@ -212,6 +221,7 @@ def run_protocol(data,                   # Path, or name of a dataset
     target, seed = options.pop('target', None), options.pop('seed', 0)
     perturbations = each_of(holdout) in ('perturbation', cells.keys['condition_key'])
     if holdout!='pairs' and not perturbations:
+        _refuse_several(cells, target)
         named = holdout if each_of(holdout) is None else None
         target = choose_target(cells, target, named, default_target.get(str(data)))
     todo = folds(cells, target, holdout, seeds, seed)

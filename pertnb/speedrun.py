@@ -64,12 +64,25 @@ def checkpoint_files(path, n_models) -> list:
     "The file of each member's checkpoint; `None` for each if none is kept"
     return [path and f'{path}{i or ""}' for i in range(n_models)]
 
+# %% ../nbs/21_speedrun.ipynb #9f3c6cb9
+def _asked(task, target, left_out):
+    "The settings that the split made definite, and what to note about several targets"
+    several, notes = len(task.targets)>1, [left_out] if left_out else []
+    n = len(modes)*len(task.targets)*len(task.controls)
+    if several and n>500_000: notes.append(
+        f'{n} cells will be predicted: {len(task.controls)} for each of {len(task.targets)} '
+        'targets in each mode. Fewer are enough for most questions, and quicker (max_cells, --max-cells).')
+    res = dict(target=target if several else task.target, holdout=task.holdout)
+    if several: res |= dict(target=list(target) if isinstance(target, (tuple, set)) else target,
+                            targets=list(task.targets))
+    return res | dict(notes=notes) if notes else res
+
 # %% ../nbs/21_speedrun.ipynb #1ea5637e
 @renamed(members='n_models')
 def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: demo, kang18
              condition_key:str=None,   # Column of obs that says what each cell was given
              control:str=None,         # The label of unperturbed cells ('control' if not said)
-             target:str=None,          # The condition to predict; not needed if there is only one
+             target:str=None,          # Condition to predict; several: A,B or all or @FILE of names
              cell_type_key:str=None,   # Column of obs with the cell type
              test_frac:float=.2,       # Share of cells to hold out, where `holdout` names nothing
              holdout:str=None,         # Cell type whose perturbed cells to hold out, or a condition
@@ -105,9 +118,10 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
                          separator, backed, covariate, features, gene_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
-    task = Task.split(cells, target, holdout, test_frac, n_genes, max_cells, seed)
-    settings |= dict(target=task.target, holdout=task.holdout)
-    for note in cells.notes: warnings.warn(note, Note, stacklevel=3)
+    targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
+    task = Task.split(cells, targets, holdout, test_frac, n_genes, max_cells, seed)
+    settings |= _asked(task, target, left_out)
+    for note in [*cells.notes, *settings.get('notes', [])]: warnings.warn(note, Note, stacklevel=3)
     config = dict(likelihood=likelihood, n_latent=n_latent, epochs=epochs, resume=resume,
                   fabric=fabric, progress=progress)
     trained = [fit(task.train, **config, seed=seed+1000*i, checkpoint=path)
@@ -124,6 +138,13 @@ def save_board_figure(board, folder):
     plt.close(fig)
 
 # %% ../nbs/21_speedrun.ipynb #347f3d3b
+def _write_targets(run, folder):
+    "Of several targets: the table, the picture of all, and the three panels of the strongest"
+    run.targets.to_csv(folder/'targets.csv')
+    save_figure(run.figure, folder, 'targets')
+    save_figure(run[run.targets.index[0]].figure, folder)
+
+# %% ../nbs/21_speedrun.ipynb #51dfd9fe
 @patch
 def write(self:Run, folder):
     "Every part as a file in an existing folder"
@@ -135,7 +156,8 @@ def write(self:Run, folder):
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
     if (genes := self.differential) is not None:
         genes.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
-    save_figure(self.figure, folder)
+    if self.targets is None: save_figure(self.figure, folder)
+    else: _write_targets(self, folder)
     save_board_figure(self.scoreboard, folder)
     save_model(self.model, folder/'model')
     (folder/'report.html').write_text(report(self), encoding='utf-8')
@@ -191,8 +213,10 @@ def load(cls:Run,
     predictions, real = (read_h5ad(folder/f'{name}.h5ad') for name in ('predictions','real'))
     differential = folder/'differential.csv' # none in runs of older versions
     differential = pd.read_csv(differential) if differential.exists() else None
+    targets = folder/'targets.csv' # of several targets only
+    targets = pd.read_csv(targets, index_col=0) if targets.exists() else None
     return cls(settings, load_model(folder/'model'), history, predictions, real, board,
-               shifts.rename_axis(None), diagnosis, differential)
+               shifts.rename_axis(None), diagnosis, differential, targets)
 
 # %% ../nbs/21_speedrun.ipynb #8fca4584
 figure_endings = '.png', '.svg', '.pdf'
