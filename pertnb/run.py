@@ -264,7 +264,8 @@ def sentences_of_targets(board, targets, shifts, not_said:dict) -> dict:
     levels = [coverage(rows.reset_index(drop=True)) for _,rows in shifts.groupby('coverage')]
     return dict(verdict=verdict_of_targets(targets), not_applicable=not_applicable(not_said),
                 shortfall=f'Mean over targets. {shortfall(mean)} {nearest_of_targets(targets)}',
-                carried='', coverage=' '.join(levels), next_step=advice if worse else '')
+                carried='', coverage=' '.join(levels), differential='',
+                next_step=advice if worse else '')
 
 # %% ../nbs/19_run.ipynb #7f6dbea5
 @dataclass(repr=False)
