@@ -106,10 +106,10 @@ def _run_once(data, out, force, options):
             Path(path).unlink(missing_ok=True)
         return result
     result = in_one_line(run, out)
-    more = '' if result.targets is None else 'targets.csv and targets (.png, .svg), '
+    several = result.targets is not None
+    more = 'targets.csv and targets (.png, .svg)' if several else 'differential.csv'
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
-               f'{more}shifts.csv, differential.csv, three_panel and scoreboard (.png, .svg), '
-               'history.csv, model/; '
+               f'shifts.csv, {more}, three_panel and scoreboard (.png, .svg), history.csv, model/; '
                'begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3
