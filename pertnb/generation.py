@@ -169,6 +169,7 @@ def _calibration_rows(of_type, least=256, most=1024):
 
 # %% ../nbs/11_generation.ipynb #497e44a6
 @torch.no_grad()
+@threads(1) # the same bits for any number
 def anchors(model:CVAE,
             controls:PertData, # With the model's genes
             target:str, mode:str, prior:str,
