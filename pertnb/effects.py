@@ -86,12 +86,13 @@ def affine_response(P, X,    # Types' control and perturbed profiles, each (T, G
                     weights, # Of types, (T,), sum 1
                     kappa=.03, n_iter=30):
     "@eq-affine-em: ρ and a of every gene, each (G,)"
-    u, v, w = np.expm1(P), np.expm1(X), weights[:,None]
-    rho, a = np.ones(u.shape[1]), (w*v).sum(0)/2 + 1e-6
+    u, w = np.expm1(P), weights[:,None]
+    before, after = (w*u).sum(0), w*np.expm1(X)
+    rho, a = np.ones(u.shape[1]), after.sum(0)/2 + 1e-6
     for _ in range(n_iter):
-        q = rho*u/(rho*u+a+1e-12)
-        rho = ((w*v*q).sum(0)+kappa)/((w*u).sum(0)+kappa)
-        a = (w*v*(1-q)).sum(0)
+        q = rho*u
+        q /= q+a+1e-12
+        rho, a = ((after*q).sum(0)+kappa)/(before+kappa), (after*(1-q)).sum(0)
     return rho, a
 
 # %% ../nbs/04_effects.ipynb #f436cc22
@@ -108,20 +109,21 @@ def nearness(p,           # A control profile, (G,)
 
 # %% ../nbs/04_effects.ipynb #41d37b2e
 def from_affine(p, P, X, # A control profile (G,), other types' control and perturbed ones (T, G)
-                width:float=1., kept:float=1.): # h and s
+                width:float=1., kept:float=1.): # h and s; of several s, a row each
     "@eq-context: the perturbed profile to expect, (G,)"
     rho, a = affine_response(P, X, nearness(p, P, width))
-    start = np.maximum(P.mean(0) + kept*(p-P.mean(0)), 0)
+    start = np.maximum(P.mean(0) + np.multiply.outer(kept, p-P.mean(0)), 0)
     return np.log1p(rho*np.expm1(start) + a)
 
 # %% ../nbs/04_effects.ipynb #d75f5ff7
 def choose_affine(P, X, widths=(.1,.2,.5,1.,3.), shares=(.5,.75,1.)) -> dict:
     "The width and share of least squared error when each type is predicted from the rest"
     if len(P)<3: return dict(width=3., kept=1.)
-    def error(setting):
-        predicted = leave_one_out(lambda p,*others: from_affine(p, *others, **setting), P, X)
-        return ((predicted-X)**2).sum()
-    return min((dict(width=h, kept=s) for h in widths for s in shares), key=error)
+    def errors(width): # of each share; the fit is the same for all
+        predicted = leave_one_out(lambda p,*others: from_affine(p, *others, width, shares), P, X)
+        return ((predicted-X[:,None])**2).sum((0,2))
+    found = {(h,s): e for h in widths for s,e in zip(shares, errors(h))}
+    return dict(zip(('width','kept'), min(found, key=found.get)))
 
 # %% ../nbs/04_effects.ipynb #ec7200e3
 class Effects:

@@ -8,6 +8,7 @@ __all__ = ['style', 'other_style', 'verdict_style', 'cell_type_style', 'shift_sc
            'plot_history', 'strength_plot', 'target_heatmap', 'targets_figure', 'map_of_targets']
 
 # %% ../nbs/18_figure.ipynb #ecedb1c8
+import sys
 from pathlib import Path
 
 import anndata as ad
@@ -110,6 +111,20 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
     return ax
 
 # %% ../nbs/18_figure.ipynb #a90ded54
+def keep_compiled():
+    "Let numba keep on disk what it compiles for UMAP, where it finds a place to"
+    from numba.core.dispatcher import Dispatcher
+    import umap.layouts
+    found = [f for name,module in list(sys.modules.items())
+             if name.split('.')[0] in ('umap','pynndescent') for f in vars(module).values()]
+    layout = getattr(umap.layouts, '_get_optimize_layout_euclidean_single_epoch_fn', None)
+    if layout: found.append(layout(False)) # made when it is asked for
+    try:
+        for f in found:
+            if isinstance(f, Dispatcher): f.enable_caching()
+    except RuntimeError: pass # no place that can be written
+
+# %% ../nbs/18_figure.ipynb #68299d1e
 def embed(*groups,           # Cells × genes, each
           method:str='umap', # 'umap' or 'pca'
           seed:int=0
@@ -122,6 +137,7 @@ def embed(*groups,           # Cells × genes, each
     xy = PCA(n, random_state=seed).fit_transform(X)
     if method=='umap':
         from umap import UMAP
+        keep_compiled()
         xy = UMAP(n_neighbors=min(15, len(X)-1), random_state=seed, n_jobs=1).fit_transform(xy)
     if xy.shape[1]<2: xy = np.pad(xy, ((0,0),(0,1))) # there was but one direction
     return np.split(xy, ends)
