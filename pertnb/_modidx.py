@@ -649,5 +649,6 @@ d = { 'settings': { 'branch': 'main',
                                  'pertnb.training.held_out_elbo': ('training.html#held_out_elbo', 'pertnb/training.py'),
                                  'pertnb.training.run_epochs': ('training.html#run_epochs', 'pertnb/training.py'),
                                  'pertnb.training.shard_noise': ('training.html#shard_noise', 'pertnb/training.py'),
+                                 'pertnb.training.step_threads': ('training.html#step_threads', 'pertnb/training.py'),
                                  'pertnb.training.training_step': ('training.html#training_step', 'pertnb/training.py'),
                                  'pertnb.training.type_priors': ('training.html#type_priors', 'pertnb/training.py')}}}

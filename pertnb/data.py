@@ -724,7 +724,8 @@ def choose_genes(train:PertData, # The cells that may be learned from
                          'too few for a model (2 at least).')
     if seen.sum()<=n: return train.genes[seen]
     adata = ad.AnnData(_lazy_x(train, seen) if train.on_disk else sp.csr_matrix(train.x[:,seen]))
-    table = sc.pp.highly_variable_genes(adata, n_top_genes=n, inplace=False)
+    with threads(torch.get_num_threads()): # which scanpy's compiled code would change for torch, too
+        table = sc.pp.highly_variable_genes(adata, n_top_genes=n, inplace=False)
     return train.genes[seen][table['highly_variable'].to_numpy()]
 
 # %% ../nbs/03_data.ipynb #8ed199b3

@@ -14,6 +14,7 @@ from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
+import torch
 
 from .core import *
 from .files import *
@@ -138,7 +139,8 @@ def embed(*groups,           # Cells × genes, each
     if method=='umap':
         from umap import UMAP
         keep_compiled()
-        xy = UMAP(n_neighbors=min(15, len(X)-1), random_state=seed, n_jobs=1).fit_transform(xy)
+        with threads(torch.get_num_threads()): # which compiled code would change for torch, too
+            xy = UMAP(n_neighbors=min(15, len(X)-1), random_state=seed, n_jobs=1).fit_transform(xy)
     if xy.shape[1]<2: xy = np.pad(xy, ((0,0),(0,1))) # there was but one direction
     return np.split(xy, ends)
 

@@ -194,6 +194,11 @@ def _settings_of_start(start, config, kwargs):
     return replace(config, **theirs)
 
 # %% ../nbs/08_training.ipynb #6bbc6723
+def step_threads(batch_size, n_genes, each=500_000) -> int:
+    "How many threads a training step pays for"
+    return max(1, min(torch.get_num_threads(), batch_size*n_genes//each))
+
+# %% ../nbs/08_training.ipynb #996c621a
 @renamed(align='latent_alignment')
 @delegates(TrainConfig)
 def fit(train:PertData,          # Training cells with the genes to model
@@ -212,7 +217,8 @@ def fit(train:PertData,          # Training cells with the genes to model
     config = replace(config or TrainConfig(), **kwargs)
     if start is not None: config = _settings_of_start(start, config, kwargs)
     sizes = {name: getattr(config, name) for name in ('n_latent','n_hidden','n_layers','dropout')}
-    with torch.random.fork_rng():
+    n_threads = step_threads(config.batch_size, len(train.genes))
+    with torch.random.fork_rng(), threads(n_threads):
         torch.manual_seed(config.seed)
         if (conditions := copy(train.conditions)).features is not None:
             conditions.use_features(conditions.features, set(train.condition))
