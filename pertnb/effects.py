@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['profile', 'profiles', 'control_halves', 'log_mean', 'apply_lfc', 'ridge', 'leave_one_out', 'choose_penalty',
-           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share',
+           'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share', 'left_out_weights',
            'choose_feature_penalty', 'shrunk', 'ConformalWidth']
 
 # %% ../nbs/04_effects.ipynb #62302d15
@@ -211,6 +211,13 @@ def from_types(self:Effects, p, label, types, setting=None):
     induced = log_mean(mean, self.kind)-log_mean(p, self.kind)
     return choice['line']*by_line + (1-choice['line'])*induced
 
+# %% ../nbs/04_effects.ipynb #faa57ea2
+@patch
+def untried(self:Effects, label) -> bool:
+    "Is this a single perturbation that was given to no cell, and known by features only?"
+    single = len(self.conditions.parts(label))==1
+    return single and self.conditions.features is not None and not self.types(label)
+
 # %% ../nbs/04_effects.ipynb #aac488fc
 @patch
 def tried(self:Effects, cell_type, but=()) -> list:
@@ -221,38 +228,40 @@ def tried(self:Effects, cell_type, but=()) -> list:
             and k not in but and single(k) and self.seen(t, k)]
 
 # %% ../nbs/04_effects.ipynb #3b3ef55e
+def left_out_weights(F,            # Features, (n, F)
+                     penalty:float # λ
+                    ):             # (n, n), rows sum to 1
+    "@eq-left-out: with which weights @eq-ridge makes each row's prediction from the others"
+    n, Z = len(F), F-F.mean(0)
+    K = Z@Z.T
+    H = 1/n + K@np.linalg.inv(K + (penalty*np.trace(K)/n+1e-6)*np.eye(n))
+    W = H/(1-np.diag(H))[:,None]
+    np.fill_diagonal(W, 0)
+    return W
+
+# %% ../nbs/04_effects.ipynb #9b671bee
 def choose_feature_penalty(F, S, p, kind, grid=(.1,.3,1.,3.,10.,1e3)) -> float:
     "The λ with which each perturbation's profile is predicted best from the others' features"
+    if len(F)<4: return 1.
     X = apply_lfc(p, S, kind)
-    return choose_penalty(F, S, lambda predicted: ((apply_lfc(p, predicted, kind)-X)**2).sum(), grid)
+    error = lambda penalty: ((apply_lfc(p, left_out_weights(F, penalty)@S, kind)-X)**2).sum()
+    return min(grid, key=error)
 
-# %% ../nbs/04_effects.ipynb #d7f303de
+# %% ../nbs/04_effects.ipynb #db85195b
+@patch
+def features_tried(self:Effects, cell_type, labels):
+    "Features (n, F) and log fold changes (n, G) of these perturbations in a type, and their λ"
+    F, S = self.conditions(labels)[:,1:].astype(float), self.changes(None, [cell_type]*len(labels), labels)
+    p = self.table.loc[(cell_type, self.conditions.control)].to_numpy()
+    return F, S, choose_feature_penalty(F, S, p, self.kind)
+
+# %% ../nbs/04_effects.ipynb #b436cff0
 @patch
 def from_features(self:Effects, cell_type, label):
     "The log fold change (G,) of a perturbation nobody tried, from those tried in this type; None if fewer than 2"
     if len(labels := self.tried(cell_type, but=(label,)))<2: return None
-    F, f = (self.conditions(k)[:,1:].astype(float) for k in (labels, [label]))
-    S = self.changes(None, [cell_type]*len(labels), labels)
-    p = self.table.loc[(cell_type, self.conditions.control)].to_numpy()
-    return ridge(f[0], F, S, choose_feature_penalty(F, S, p, self.kind))
-
-# %% ../nbs/04_effects.ipynb #fca9ffe0
-@patch
-def feature_amplitude(self:Effects) -> float:
-    "c of @eq-amplitude between perturbations instead of types, over all types; 1 if fewer than 3 were tried"
-    sums, known = np.zeros(2), set() if self.halves is None else set(self.halves.index)
-    for t in self.table.index.get_level_values(0).unique():
-        labels = self.tried(t)
-        if len(labels)<3 or not {(t, 0), (t, 1)} <= known: continue
-        F = self.conditions(labels)[:,1:].astype(float)
-        X = self.table.loc[[(t, k) for k in labels]].to_numpy()
-        for p,other in zip(halves := self.halves.loc[t].to_numpy(), halves[::-1]):
-            S = log_mean(X, self.kind)-log_mean(p, self.kind)
-            penalty = choose_feature_penalty(F, S, p, self.kind)
-            S_hat = leave_one_out(lambda f,*others: ridge(f, *others, penalty), F, S)
-            d_hat = apply_lfc(p, S_hat, self.kind)-p
-            sums += (d_hat*(X-other)).sum(), (d_hat**2).sum()
-    return float(np.clip(sums[0]/sums[1], 0, 1.2)) if sums[1] else 1.
+    f = self.conditions([label])[0,1:].astype(float)
+    return ridge(f, *self.features_tried(cell_type, labels))
 
 # %% ../nbs/04_effects.ipynb #981e920a
 @patch
@@ -264,23 +273,39 @@ def expected(self:Effects, p, cell_type, label):
     if len(parts)<2: return self.from_features(cell_type, label)
     def change(part):
         if self.seen(cell_type, part): return self.changes(part, [cell_type])[0]
-        return self.expected(p, cell_type, part)
+        change = self.expected(p, cell_type, part)
+        if change is None or not self.untried(part): return change
+        return self.amplitude(part)*change # what features say, as far as they do
     changes = [change(self.conditions.label(part)) for part in parts]
     return None if any(c is None for c in changes) else sum(changes)
 
 # %% ../nbs/04_effects.ipynb #2dc209fa
 @patch
+def left_out(self:Effects, label, setting=None) -> dict:
+    """Seen groups that can play one not seen under `label` → how each is predicted without it:
+    a function of a control profile, the log fold change"""
+    if types := self.types(label):
+        change = lambda t: lambda p: self.from_types(p, label, self.types(label, but=t), setting)
+        return {(t, label): change(t) for t in types if len(types)>1}
+    res = {}
+    for t in self.table.index.get_level_values(0).unique() if self.untried(label) else ():
+        if len(labels := self.tried(t, but=(label,)))<3: continue
+        F, _, penalty = self.features_tried(t, labels)
+        after = log_mean(self.table.loc[[(t, k) for k in labels]].to_numpy(), self.kind)
+        after = left_out_weights(F, penalty)@after
+        res |= {(t, k): lambda p, row=row: row-log_mean(p, self.kind) for k,row in zip(labels, after)}
+    return res
+
+# %% ../nbs/04_effects.ipynb #bc049360
+@patch
 def carried_over(self:Effects, label, setting=None) -> pd.DataFrame:
-    "Types seen × (inner product of predicted and real shift, m) of @eq-amplitude"
-    types, res = self.types(label), {}
-    known = set() if self.halves is None else set(self.halves.index)
-    for t in (t for t in types if len(types)>1 and {(t, 0), (t, 1)} <= known):
-        halves, x = self.halves.loc[t].to_numpy(), self.under(label, [t])[0]
-        rest = self.types(label, but=t)
-        shift = lambda p: apply_lfc(p, self.from_types(p, label, rest, setting), self.kind)-p
-        both = [(shift(p), x-other) for p,other in (halves, halves[::-1])]
-        inner, m = [d_hat@d for d_hat,d in both], [d_hat@d_hat for d_hat,_ in both]
-        res[t] = np.mean(inner), np.mean(m)
+    "Groups left out × (inner product of predicted and real shift, m) of @eq-amplitude"
+    res, known = {}, set() if self.halves is None else set(self.halves.index)
+    for (t, k), change in self.left_out(label, setting).items():
+        if not {(t, 0), (t, 1)} <= known: continue
+        halves, x = self.halves.loc[t].to_numpy(), self.under(k, [t])[0]
+        both = [(apply_lfc(p, change(p), self.kind)-p, x-other) for p,other in (halves, halves[::-1])]
+        res[t, k] = np.mean([d_hat@d for d_hat,d in both]), np.mean([d_hat@d_hat for d_hat,_ in both])
     return pd.DataFrame.from_dict(res, 'index', columns=['inner','m']) + [0,1e-12]
 
 # %% ../nbs/04_effects.ipynb #6429460e
@@ -297,23 +322,28 @@ def _share(table):   # From `carried_over`
 
 # %% ../nbs/04_effects.ipynb #5d7f77cd
 @patch
-def amplitude(self:Effects, label, most=20) -> float:
-    """The share of an effect that carries over to a type not seen, @eq-amplitude, shrunk; 1 if
-    fewer than 2 types were seen"""
-    if label in self.amplitudes: return self.amplitudes[label]
-    if not self.types(label) and len(self.conditions.parts(label))==1:
-        self.amplitudes[label] = self.feature_amplitude()
-        return self.amplitudes[label]
-    if len(own := self.carried_over(label))<2: return 1.
+def _others(self:Effects, label, most):
+    "`carried_over` of other perturbations, each between types"
     labels = self.table.index.get_level_values(1).unique().drop([label, self.conditions.control])
-    found = [self.carried_over(k, self.setting(label)) for k in labels[::-(-len(labels)//most) or 1]]
-    others = [table for table in found if len(table)>1]
+    some = labels[::-(-len(labels)//most) or 1]
+    found = [self.carried_over(k, self.setting(label)) for k in some if self.types(k)]
+    return [table for table in found if len(table)>1]
+
+# %% ../nbs/04_effects.ipynb #9e72e496
+@patch
+def amplitude(self:Effects, label, most=20) -> float:
+    """The share of an effect that carries over to a type not seen, or to a perturbation nobody
+    tried, @eq-amplitude, shrunk; what is plausible before if fewer than 2 groups can be left out"""
+    if label in self.amplitudes: return self.amplitudes[label]
+    prior, tau = (.5, .3) if self.untried(label) else (1., .2)
+    if len(own := self.carried_over(label))<2: return prior
+    others = self._others(label, most) if self.types(label) else []
     tables = [own, *others]
     v = np.average([_share(o)[2] for o in tables], weights=[len(o)-1 for o in tables])
     def towards(table, prior):
         c, n, _ = _share(table)
-        return shrunk(c, v/n, prior)
-    c = towards(own, towards(pd.concat(others), 1.) if others else 1.)
+        return shrunk(c, v/n, prior, tau)
+    c = towards(own, towards(pd.concat(others), prior) if others else prior)
     self.amplitudes[label] = float(np.clip(c, 0, 1.2))
     return self.amplitudes[label]
 
@@ -338,7 +368,7 @@ def leave_group_out(self:Effects, label):
         rest = self.without(hidden)
         change = rest.expected(p, cell_type, k)
         if change is None: continue
-        shifts.append((self.amplitude(k)*(apply_lfc(p, change, self.kind)-p), x-p))
+        shifts.append((self.amplitude(label)*(apply_lfc(p, change, self.kind)-p), x-p))
     return tuple(map(np.stack, zip(*shifts))) if len(shifts)>2 else None
 
 # %% ../nbs/04_effects.ipynb #55f67e8a
