@@ -159,11 +159,13 @@ def _read_10x(path, modality=None) -> ad.AnnData:
     "One feature type of a 10x file, genes by default"
     import scanpy as sc
     _refuse_foreign(path)
-    adata = sc.read_10x_h5(path, gex_only=False)
-    if 'feature_types' in adata.var:
-        kinds = adata.var['feature_types'].astype(str)
-        name = _which(modality, list(kinds.unique()), path, 'Gene Expression')
-        adata = adata[:,(kinds==name).to_numpy()].copy()
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', '.*names are not unique') # a note says so
+        adata = sc.read_10x_h5(path, gex_only=False)
+        if 'feature_types' in adata.var:
+            kinds = adata.var['feature_types'].astype(str)
+            name = _which(modality, list(kinds.unique()), path, 'Gene Expression')
+            adata = adata[:,(kinds==name).to_numpy()].copy()
     if n := int(adata.var_names.duplicated().sum()):
         warnings.warn(f'{n} gene names are there before: -1, -2, … is added to them. Identifiers '
                       'are in var column gene_ids (gene_key, --gene-key).', Note, stacklevel=3)
