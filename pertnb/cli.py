@@ -107,10 +107,10 @@ def _run_once(data, out, force, options):
         return result
     result = in_one_line(run, out)
     several = result.targets is not None
-    more = 'targets.csv and targets (.png, .svg)' if several else 'differential.csv'
+    more = ', targets.csv and targets (.png, .svg)' if several else ''
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
-               f'shifts.csv, {more}, three_panel and scoreboard (.png, .svg), history.csv, model/; '
-               'begin with report.html')
+               f'shifts.csv, differential.csv{more}, three_panel and scoreboard (.png, .svg), '
+               'history.csv, model/; begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3
 def _run_many(data, out, force, seeds, jobs, options):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['study_kinds', 'KANG18_URL', 'known_datasets', 'default_target', 'log_normalise', 'demo', 'demo_true_shift',
-           'simulate_study', 'simulate_screen', 'local_kang18', 'kang18']
+           'simulate_study', 'simulate_screen', 'local_kang18', 'kang18', 'read_dataset']
 
 # %% ../nbs/02_datasets.ipynb #72338f88
 import os
@@ -232,3 +232,21 @@ known_datasets = { # name: how to get the cells, and what their columns are call
 
 # %% ../nbs/02_datasets.ipynb #4ede063e
 default_target = dict(demo='IFNB', kang18='IFNB')
+
+# %% ../nbs/02_datasets.ipynb #67b05361
+def read_dataset(data,              # AnnData, path, or the name of a dataset
+                 modality:str=None, # Of several kinds of values in a file, the one to read
+                 obs=None           # Table with more columns of `obs`, see `join_obs`
+                ) -> ad.AnnData:
+    "The cells of a dataset; `InputError` if there is nothing that tells them apart"
+    known = isinstance(data, str) and data in known_datasets
+    if known or isinstance(data, ad.AnnData):
+        if modality is not None:
+            raise InputError('This dataset has no modalities: leave modality (--modality) out.')
+        adata = known_datasets[data][0]() if known else data
+        return adata if obs is None else join_obs(adata, obs)
+    adata = read_cells(data, modality, obs)
+    if len(adata.obs.columns): return adata
+    raise InputError(f'{data} says nothing of its cells. Give a table (obs, --obs labels.csv): a row '
+                     'per cell, its name first, then columns such as condition and cell type. '
+                     f'Cells are called {shorten(adata.obs_names, 2)}.')

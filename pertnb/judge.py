@@ -89,15 +89,19 @@ def load_for_scoring(adata,           # AnnData, or path of an `.h5ad`
              layer:str=None, size_key:str=None, what:str='cells',
              max_cells:int=None,      # Most cells of each condition (and value of `by`) to read
              by:str=None, seed:int=0,
-             clip_negative:bool=False):
+             clip_negative:bool=False,
+             gene_key:str=None,       # Column of `var` with gene names; the index by default
+             modality:str=None):      # Of several kinds of values in a file, the one to read
     "Cells as log1p(1e4), what kind of values there were, and whether their scale is known"
     if isinstance(adata, ad.AnnData): pass
-    elif max_cells: adata = read_subsample(adata, (condition_key, by), max_cells, layer, seed)
-    else: adata = read_h5ad(adata)
+    elif max_cells:
+        adata = read_subsample(adata, (condition_key, by), max_cells, layer, seed, modality)
+    else: adata = read_cells(adata, modality)
     if 0 in adata.shape:
         raise InputError(f'The {what} are empty: {adata.n_obs} cells × {adata.n_vars} genes.')
-    obs, genes, X, _ = open_in_memory(adata, layer)
-    genes = unique_names(genes, 'gene')
+    if what=='predicted cells' and gene_key not in adata.var: gene_key = None # named so already
+    obs, genes, X, _ = open_in_memory(adata, layer, gene_key)
+    genes = unique_names(genes, 'gene', gene_key)
     for key in filter(None, (condition_key, cell_type_key, size_key)):
         check_choice(key, obs.columns, f'obs column of the {what}')
     where = f'{"X" if layer is None else layer} of the {what}'
@@ -169,6 +173,8 @@ def score(pred,                     # Predicted cells, from any package: AnnData
           train=None,               # Training cells (AnnData or path), for baselines and components
           layer:str=None,           # Layer to read instead of X, in all files
           size_key:str=None,        # Column of obs with each cell's total, if counts lack genes
+          gene_key:str=None,        # Column of var with gene names; predictions may lack it
+          modality:str=None,        # Of several kinds of values in a file, the one to read
           min_cells:int=10,         # Fewest real cells of each kind for a cell type to be scored
           max_cells:int=None,       # Most cells of each condition and prediction; all by default
           separator:str='+',        # What stands between the parts of a pair in its label
@@ -182,11 +188,11 @@ def score(pred,                     # Predicted cells, from any package: AnnData
         raise InputError('Say which obs column holds the condition (condition_key).')
     if max_cells is not None and max_cells<min_cells:
         raise InputError(f'max_cells must be {min_cells} (min_cells) at least, not {max_cells}.')
-    where = dict(layer=layer, size_key=size_key, seed=seed)
+    where = dict(layer=layer, size_key=size_key, seed=seed, modality=modality)
     real, kind, known = load_for_scoring(real, condition_key, cell_type_key, what='real cells',
-                                         max_cells=max_cells, **where)
+                                         max_cells=max_cells, gene_key=gene_key, **where)
     pred, pred_kind, pred_known = load_for_scoring(pred, condition_key, what='predicted cells',
-        max_cells=max_cells, by=by, clip_negative=clip_negative, **where)
+        max_cells=max_cells, by=by, clip_negative=clip_negative, gene_key=gene_key, **where)
     genes, n_real = shared_genes(pred, real, common_genes), real.n_vars
     if len(genes)<n_real: real = real[:,genes].copy(); real.varm.clear()
     pred = _same_conditions(pred, real, condition_key, control, separator, genes)
@@ -197,7 +203,7 @@ def score(pred,                     # Predicted cells, from any package: AnnData
     if train is not None:
         names = condition_key, control, cell_type_key
         train, *_ = load_for_scoring(train, condition_key, cell_type_key, what='training cells',
-                                     **where)
+                                     gene_key=gene_key, **where)
         train = PertData(train, *names, separator=separator).to_genes(real.var_names)
         attach_pca(real, fit_pcs(train.to_adata()))
         rules, refused = _baselines_of(train, real, targets, *names)

@@ -255,16 +255,18 @@ def nearest_of_targets(targets:pd.DataFrame) -> str:
     return f'Nearest to their own real perturbation among all: {_and(words)}.' if words else ''
 
 # %% ../nbs/19_run.ipynb #1a053355
-def sentences_of_targets(board, targets, shifts, not_said:dict) -> dict:
+def sentences_of_targets(board, targets, shifts, not_said:dict, differential=None) -> dict:
     "What the numbers of several targets mean, by the names of a `Run`'s sentences"
     mean = board[board.condition=='mean'].assign(cell_type='all')
     worse = list(targets.index[targets.verdict=='worse'])
     advice = (f'No mode is as good as the best simple rule for {shorten(worse)}: use that rule '
               'there (best_rule in targets.csv, pertnb.baselines.baseline_cells).')
     levels = [coverage(rows.reset_index(drop=True)) for _,rows in shifts.groupby('coverage')]
+    genes = differential_words(differential)
     return dict(verdict=verdict_of_targets(targets), not_applicable=not_applicable(not_said),
                 shortfall=f'Mean over targets. {shortfall(mean)} {nearest_of_targets(targets)}',
-                carried='', coverage=' '.join(levels), differential='',
+                carried='', coverage=' '.join(levels),
+                differential=genes and f'Mean over targets. {genes}',
                 next_step=advice if worse else '')
 
 # %% ../nbs/19_run.ipynb #7f6dbea5
@@ -279,7 +281,7 @@ class Run:
     scoreboard: pd.DataFrame # Columns prediction, cell_type, metric, value
     shifts: pd.DataFrame     # Genes × shift of mode C (shift, low, high) and the real one
     diagnosis: Diagnosis     # What became of z, in words
-    differential: pd.DataFrame = None # `differential_table` of mode C, of one target
+    differential: pd.DataFrame = None # `differential_table` of mode C, targets below each other
     targets: pd.DataFrame = None # Of several targets a row for each, the strongest first
     map: dict = None         # Target → coordinates of its control, real and predicted cells
 
@@ -300,7 +302,7 @@ class Run:
         "What the numbers mean, from the verdict to the diagnosis, by name"
         board, gone = self.scoreboard, self.settings.get('not_applicable', {})
         if self.targets is not None:
-            words = sentences_of_targets(board, self.targets, self.shifts, gone)
+            words = sentences_of_targets(board, self.targets, self.shifts, gone, self.differential)
             return words | dict(diagnosis=str(self.diagnosis))
         return dict(verdict=verdict(board), not_applicable=not_applicable(gone),
                     shortfall=shortfall(board), carried=self.settings.get('carried', ''),
@@ -336,6 +338,8 @@ def __getitem__(self:Run, target:str) -> Run:
     board = board[board.condition==target]
     board = pd.concat([board, mean_rows(board)], ignore_index=True)
     shifts = self.shifts[self.shifts.condition==target].drop(columns='condition')
+    genes = self.differential # `None` in runs of older versions
+    if genes is not None: genes = genes[genes.target==target].reset_index(drop=True)
     types = predictions[(predictions.obs[key]==control).to_numpy()].obs.get(s['cell_type_key'], ())
     gone = s['not_applicable'] | {k: 'for other targets only' for k in s['some_targets_only']}
     gone = {k: why for k,why in gone.items() if k not in set(board.prediction)}
@@ -343,7 +347,7 @@ def __getitem__(self:Run, target:str) -> Run:
                         not_applicable=gone, carried=carried(self.model.effects, types, target))
     return Run({k: v for k,v in settings.items() if k not in ('targets','some_targets_only')},
                self.model, self.history, predictions, real, board, shifts, self.diagnosis,
-               map=self.map and {target: self.map[target]})
+               genes, map=self.map and {target: self.map[target]})
 
 # %% ../nbs/19_run.ipynb #0d668b6c
 def _three_panels(predictions, real, board, settings, shifts, xy=None):
@@ -401,6 +405,17 @@ def _all_shifts(trained, task, seed, progress):
     res = {target: of(target) for target in bar}
     for target,shifts in res.items(): shifts.insert(0, 'condition', target)
     return pd.concat(res.values())
+
+# %% ../nbs/19_run.ipynb #b8d013e6
+def _all_differential(cells, task, key, seed, progress):
+    "`differential_table` of each target, below each other; `None` if there is nothing to test"
+    real, bar = task.real, task.targets
+    if len(bar)>1: bar = progress_bar(bar, desc='differential expression', show=progress)
+    here = lambda a, target: a[(a.obs[key]==target).to_numpy()]
+    tables = [differential_table(here(cells, target), here(real, target), task.controls, seed=seed)
+              for target in bar]
+    tables = [table for table in tables if table is not None]
+    return pd.concat(tables, ignore_index=True) if tables else None
 
 # %% ../nbs/19_run.ipynb #d43d72ad
 def _all_cells(predictions, task, keys):
@@ -473,14 +488,14 @@ def predict_and_score(settings, # The arguments of `speedrun`
     predictions = {k: a for k,a in made.items() if k!=SHAM}
     shifts = _all_shifts(trained, task, config.seed, config.progress)
     all_cells, settings = _all_cells(predictions, task, cells.keys), _found(settings, cells, task)
+    genes = _all_differential(predictions[modes['C'].title], task, cells.keys['condition_key'],
+                              config.seed, config.progress)
     diagnosis = diagnose(model, task.observed, config.seed)
     if len(task.targets)>1:
         is_mean = board.condition=='mean'
         board = pd.concat([board[is_mean], board[~is_mean]], ignore_index=True) # the mean first
         targets, places = _many_targets(predictions, task.real, board, settings)
         return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis,
-                   targets=targets, map=places)
+                   genes, targets, places)
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
-    genes = differential_table(predictions[modes['C'].title], task.real[~task.observed.is_control],
-                               task.controls, seed=config.seed)
     return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis, genes)

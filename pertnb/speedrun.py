@@ -34,16 +34,19 @@ from .report import *
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
                separator=None, backed=False, covariate=None, features=None,
-               gene_key=None) -> PertData:
+               gene_key=None, modality=None, obs=None) -> PertData:
     "The cells to work with, checked"
+    if backed and not (modality is None and obs is None):
+        raise InputError('Cells that stay in their file are read as they are: backed (--backed) goes '
+                         'with neither modality (--modality) nor obs (--obs).')
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
                 layer=layer, size_key=size_key, separator=separator, covariate=covariate,
                 gene_key=gene_key)
     keys = {k: v for k,v in keys.items() if v is not None}
-    if not isinstance(data, str) or data not in known_datasets:
-        return PertData(data, **keys, backed=backed, features=features)
-    get, known = known_datasets[data]
-    return PertData(get(), **{**known, **keys}, features=features)
+    known = known_datasets[data][1] if isinstance(data, str) and data in known_datasets else {}
+    on_disk = backed and not known
+    cells = data if on_disk else read_dataset(data, modality, obs)
+    return PertData(cells, **{**known, **keys}, backed=on_disk, features=features)
 
 # %% ../nbs/21_speedrun.ipynb #f92655aa
 def _check_settings(embedding, max_cells, n_genes, seed, n_models,
@@ -79,7 +82,7 @@ def _asked(task, target, left_out):
 
 # %% ../nbs/21_speedrun.ipynb #1ea5637e
 @renamed(members='n_models')
-def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: demo, kang18
+def speedrun(data='demo',              # AnnData, path of a file, or a name: demo, kang18
              condition_key:str=None,   # Column of obs that says what each cell was given
              control:str=None,         # The label of unperturbed cells ('control' if not said)
              target:str=None,          # Condition to predict; several: A,B or all or @FILE of names
@@ -93,6 +96,8 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              covariate:str=None,       # Columns of obs that stay (donor, batch), with commas between
              features:str=None,        # Table of what perturbations are known by: .csv, or name in uns
              gene_key:str=None,        # Column of var with gene names (symbols); the index by default
+             modality:str=None,        # Of several kinds of values in a file, the one to read (rna)
+             obs:str=None,             # Table (.csv) with labels that the file lacks, a row per cell
              n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
@@ -110,12 +115,13 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              progress:bool=True        # Show progress bars
             ) -> Run:
     "Predict perturbed cells from control cells and score the prediction on held-out cells"
-    settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData')
+    settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData',
+                    obs=obs if obs is None else 'DataFrame' if isinstance(obs, pd.DataFrame) else str(obs))
     _check_settings(embedding, max_cells, n_genes, seed, n_models,
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed, covariate, features, gene_key)
+                         separator, backed, covariate, features, gene_key, modality, obs)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
@@ -264,18 +270,19 @@ def _keys_for(model, obs, layers, given):
 
 # %% ../nbs/21_speedrun.ipynb #6f531660
 def open_controls(model:CVAE,
-                  controls,  # AnnData, or path of an `.h5ad`
-                  backed=False,
+                  controls,  # AnnData, or path of a file
+                  backed=False, modality=None, obs=None, # As in `open_dataset`
                   **given    # Keys that differ from the model's: condition_key, control, …
                  ) -> PertData:
     "The control cells of a file, labelled as the model's own"
-    if not backed and not isinstance(controls, ad.AnnData): controls = read_h5ad(controls)
-    if backed: obs, _, _, layers = open_on_disk(controls)
-    else: obs, layers = controls.obs, layer_names(controls)
-    keys, there = _keys_for(model, obs, layers, given), obs.columns
+    if backed: table, _, _, layers = open_on_disk(controls)
+    else:
+        if not isinstance(controls, ad.AnnData): controls = read_cells(controls, modality, obs)
+        table, layers = controls.obs, layer_names(controls)
+    keys, there = _keys_for(model, table, layers, given), table.columns
     unlabelled = 'condition_key' not in given and keys['condition_key'] not in there
     if unlabelled:
-        warnings.warn(f'There is no obs column {keys["condition_key"]!r}: all {len(obs)} cells are '
+        warnings.warn(f'There is no obs column {keys["condition_key"]!r}: all {len(table)} cells are '
                       'taken to be control (condition_key, --condition-key).', Note, stacklevel=3)
     cells = PertData(controls, **keys, backed=backed, min_cells=0, all_control=unlabelled)
     if (n := int((~cells.is_control).sum())):
@@ -294,7 +301,7 @@ def _free_for(out, controls, force):
 
 # %% ../nbs/21_speedrun.ipynb #6e076a82
 def predict(model,                    # A `CVAE`, the folder of one, or the folder of a run
-            controls,                 # Control cells: AnnData, or path of an `.h5ad`
+            controls,                 # Control cells: AnnData, or path of a file
             target:str,               # The condition to predict; several with commas between them
             mode:str='B',             # A prior, B counterfactual, C count transfer
             n:int=None,               # Cells of each condition; one per control cell by default
@@ -307,6 +314,8 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
             cell_type_key:str=None,   # Column of obs with the cell type; the model's by default
             layer:str=None,           # Layer to read instead of X; the model's by default
             size_key:str=None,        # Column of obs with totals; the model's by default
+            modality:str=None,        # Of several kinds of values in a file, the one to read
+            obs:str=None,             # Table (.csv) with labels that the file lacks
             backed:bool=False,        # Leave the cells in their file and read them when needed
             out:str=None,             # An `.h5ad` to write to block by block
             force:bool=False,         # Replace that file if it is there
@@ -320,7 +329,7 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
     if not 0<=missing_genes<1: raise InputError(f'missing_genes is a share, not {missing_genes}.')
     if out is not None: out = _free_for(out, controls, force)
     keys = {k: v for k,v in keys.items() if v is not None}
-    cells = model.prepare_data(open_controls(model, controls, backed, **keys), missing_genes)
+    cells = model.prepare_data(open_controls(model, controls, backed, modality, obs, **keys), missing_genes)
     def one(target, out=None):
         return generate(model, cells, target, mode, n, seed, prior, shrinkage, out, progress)
     if out is None: return ad.concat([one(target) for target in targets], merge='same')

@@ -117,7 +117,7 @@ def _try(look, adata, target, known_target):
     keys = look.keys
     if not (keys['condition_key'] and keys['control']):
         raise InputError('no column holds a word for control. Say --condition-key and --control.')
-    cells = PertData(adata, **{k: v for k,v in keys.items() if k!='likelihood'})
+    cells = PertData(adata, **{k: v for k,v in keys.items() if k not in ('likelihood','modality','obs')})
     look.notes = cells.notes
     look.groups = pd.crosstab(cells.condition, cells.types).rename_axis(index=None, columns=None)
     rest = look.groups.sum(1).drop(keys['control'])
@@ -125,7 +125,7 @@ def _try(look, adata, target, known_target):
     choose_test(cells, check_choice(keys['target'], rest.index, 'target condition'))
 
 # %% ../nbs/23_template.ipynb #287ed01e
-def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study known by name
+def inspect_dataset(data,           # AnnData, path of a file, or a study known by name
                   condition_key:str=None, # Column of obs that says what each cell was given; else proposed
                   control:str=None,       # The label of unperturbed cells in it
                   cell_type_key:str=None, # Column of obs with the cell type
@@ -133,12 +133,14 @@ def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study kn
                   layer:str=None,         # Layer to read instead of X; raw is the AnnData's raw
                   size_key:str=None,      # Column of obs with each cell's total, if genes are missing
                   separator:str='+',      # What stands between the parts of a pair in its label
-                  gene_key:str=None       # Column of var with gene names; the index by default
+                  gene_key:str=None,      # Column of var with gene names; the index by default
+                  modality:str=None,      # Of several kinds of values in a file, the one to read
+                  obs:str=None            # Table (.csv) with labels that the file lacks
                  ) -> Inspection:
     "Look at a dataset: values, likely columns, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in known_datasets
     in_memory = isinstance(data, ad.AnnData)
-    adata = known_datasets[data][0]() if known else data if in_memory else read_h5ad(data)
+    adata = read_dataset(data, modality, obs)
     values = _all_values(adata)
     kinds = {where: _kind(X, where) for where,(_,X) in values.items()}
     if condition_key: check_choice(condition_key, adata.obs.columns, 'obs column')
@@ -152,7 +154,8 @@ def inspect_dataset(data,           # AnnData, path of an `.h5ad`, or a study kn
     if name is not None: keys['layer'] = name
     if kinds[chosen]=='log-normalised': keys['likelihood'] = 'gaussian'
     if separator!='+': keys['separator'] = separator
-    if gene_key: keys['gene_key'] = gene_key
+    more = dict(gene_key=gene_key, modality=modality, obs=obs and str(Path(obs).resolve()))
+    keys |= {k: v for k,v in more.items() if v}
     if size_key or kinds[chosen]=='counts' and not keys.get('size_key'):
         totals = np.asarray(X.sum(1), dtype=float).ravel()
         keys['size_key'] = size_key or guess_size_key(adata.obs, totals)
