@@ -368,6 +368,7 @@ def command_of(settings) -> str:
     skip = ['data','source','question','progress','checkpoint','resume','notes','not_applicable',
             'carried','targets','some_targets_only']
     if not settings.get('devices'): skip += ['nodes','accelerator','precision']
+    if settings.get('context_key'): skip.append('cell_type_key') # the same columns
     given = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
     if isinstance(given.get('target'), list): given['target'] = _comma_separated(given['target'])
     option = lambda k,v: ['--'+k.replace('_','-')] + ([] if v is True else [str(v)])

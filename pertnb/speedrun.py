@@ -34,15 +34,16 @@ from .report import *
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
                separator=None, backed=False, covariate=None, features=None,
-               gene_key=None) -> PertData:
+               gene_key=None, context_key=None) -> PertData:
     "The cells to work with, checked"
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
                 layer=layer, size_key=size_key, separator=separator, covariate=covariate,
-                gene_key=gene_key)
+                gene_key=gene_key, context_key=context_key)
     keys = {k: v for k,v in keys.items() if v is not None}
     if not isinstance(data, str) or data not in known_datasets:
         return PertData(data, **keys, backed=backed, features=features)
     get, known = known_datasets[data]
+    if context_key is not None: known = {k: v for k,v in known.items() if k!='cell_type_key'}
     return PertData(get(), **{**known, **keys}, features=features)
 
 # %% ../nbs/21_speedrun.ipynb #f92655aa
@@ -84,8 +85,9 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              control:str=None,         # The label of unperturbed cells ('control' if not said)
              target:str=None,          # Condition to predict; several: A,B or all or @FILE of names
              cell_type_key:str=None,   # Column of obs with the cell type
+             context_key:str=None,     # What effects are pooled by, instead: donor,cell_type
              test_frac:float=.2,       # Share of cells to hold out, where `holdout` names nothing
-             holdout:str=None,         # Cell type whose perturbed cells to hold out, or a condition
+             holdout:str=None,         # Cell type, condition or column=value[,column=value] to hold out
              likelihood:str='nb',      # nb (counts) or gaussian (log-normalised values)
              layer:str=None,           # Layer to read instead of X; raw is the AnnData's raw
              size_key:str=None,        # Column of obs with each cell's total, if genes are missing
@@ -115,7 +117,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed, covariate, features, gene_key)
+                         separator, backed, covariate, features, gene_key, context_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
@@ -258,8 +260,9 @@ def _keys_for(model, obs, layers, given):
                       'read instead (layer, --layer).', Note, stacklevel=4)
         keys['layer'] = None
     if 'size_key' not in given and keys['size_key'] not in obs: keys['size_key'] = None
-    if (column := keys['cell_type_key']) is None or column in obs: return keys
-    raise InputError(f'There is no obs column {column!r}. There are: {shorten(obs.columns)}. '
+    gone = [o for o in column_names(keys['cell_type_key'], obs.columns) if o not in obs]
+    if not gone: return keys
+    raise InputError(f'There is no obs column {gone[0]!r}. There are: {shorten(obs.columns)}. '
                      'Name the column of cell types (cell_type_key, --cell-type-key).')
 
 # %% ../nbs/21_speedrun.ipynb #6f531660
