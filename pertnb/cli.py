@@ -111,6 +111,7 @@ def _run_once(data, out, force, options):
     result = in_one_line(run, out)
     several = result.targets is not None
     more = 'targets.csv and targets (.png, .svg)' if several else 'differential.csv'
+    if result.contexts is not None: more = f'scoreboard_by_context.csv, {more}'
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
                f'shifts.csv, {more}, three_panel and scoreboard (.png, .svg), history.csv, model/; '
                'begin with report.html')

@@ -596,12 +596,19 @@ def x(self:PertData):
 
 # %% ../nbs/03_data.ipynb #4570b43c
 @patch
+def stays_in(self:PertData, obs) -> list:
+    "The covariates that cells written with this `obs` can keep: those whose names are not taken"
+    return [k for k in self.covariates.shares if k not in {*obs, 'mode','source','library_size'}]
+
+# %% ../nbs/03_data.ipynb #260bf4ef
+@patch
 def to_adata(self:PertData) -> ad.AnnData:
     "The cells as an AnnData: `X` log1p(1e4), layer `counts` if there are counts"
     condition_key, type_key = self.keys['condition_key'], self.keys['cell_type_key']
     obs = pd.DataFrame({condition_key: pd.Categorical(self.condition)},
                        index=pd.Index(self.cells, dtype=object))
     if self.cell_type is not None: obs[type_key] = pd.Categorical(self.cell_type)
+    for k in self.stays_in(obs): obs[k] = pd.Categorical(self.obs[k].astype(str))
     adata = make_adata(sp.csr_matrix(self.x), obs, self.genes)
     if 'gene_key' in self.keys: adata.var[self.keys['gene_key']] = self.genes # to be read alike
     if self.kind=='counts':
@@ -628,16 +635,19 @@ def blocks(self:PertData, size=4096):
 @patch
 def mean_by(self:PertData,
             of,           # Each cell's group, a number from 0 on
-            n:int         # How many groups
+            n:int,        # How many groups
+            weights=None  # Of cells; those of a group count the same by default
            ) -> np.ndarray: # (n, G), float32
     "Mean log-normalised expression of each group, in one pass"
     total, start = np.zeros((n, len(self.genes))), 0
     for block in self.blocks():
         group_ids, cells = of[start:start+len(block)], np.arange(len(block))
-        member = sp.csr_array((np.ones(len(block)), (group_ids, cells)), (n, len(block)))
+        counted = np.ones(len(block)) if weights is None else weights[start:start+len(block)]
+        member = sp.csr_array((counted, (group_ids, cells)), (n, len(block)))
         total += (member@block.x.astype(np.float64)).toarray()
         start += len(block)
-    return (total/np.bincount(of, minlength=n).clip(1)[:,None]).astype(np.float32)
+    whole = np.bincount(of, weights, minlength=n)
+    return (total/np.where(whole>0, whole, 1)[:,None]).astype(np.float32)
 
 # %% ../nbs/03_data.ipynb #c13e2196
 Batch = namedtuple('Batch', 'x c y s cell_type_id condition_id', defaults=(None, None, None, None))

@@ -158,6 +158,8 @@ def write(self:Run, folder):
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
     if (genes := self.differential) is not None:
         genes.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
+    if self.contexts is not None:
+        self.contexts.to_csv(folder/'scoreboard_by_context.csv', index=False)
     if self.targets is None: save_figure(self.figure, folder)
     else: _write_targets(self, folder)
     save_board_figure(self.scoreboard, folder)
@@ -215,10 +217,12 @@ def load(cls:Run,
     predictions, real = (read_h5ad(folder/f'{name}.h5ad') for name in ('predictions','real'))
     differential = folder/'differential.csv' # none in runs of older versions
     differential = pd.read_csv(differential) if differential.exists() else None
+    contexts = folder/'scoreboard_by_context.csv' # not of every run
+    contexts = pd.read_csv(contexts, dtype={'context': str}) if contexts.exists() else None
     targets = folder/'targets.csv' # of several targets only
     targets = pd.read_csv(targets, index_col=0) if targets.exists() else None
     return cls(settings, load_model(folder/'model'), history, predictions, real, board,
-               shifts.rename_axis(None), diagnosis, differential, targets)
+               shifts.rename_axis(None), diagnosis, differential, targets, contexts)
 
 # %% ../nbs/21_speedrun.ipynb #8fca4584
 figure_endings = '.png', '.svg', '.pdf'

@@ -59,3 +59,16 @@ def test_refused_in_a_line(path, tmp_path, more, word):
     res = call(path, tmp_path/'out', *more)
     assert res.exit_code==1 and word in res.output and len(res.output.splitlines())==1, res.output
     assert not (tmp_path/'out').exists()
+
+def test_scores_and_coverage_by_context_and_donor(out):
+    table = pd.read_csv(out/'scoreboard_by_context.csv')
+    assert list(table.columns[:5])==['by','context','cells','prediction','metric']
+    found = set(zip(table.by, table.context))
+    assert found=={('donor,cell_type','D2 · type 1'), ('donor','D2')}, found
+    held = table[table.metric=='coverage']
+    assert held.value.between(0, 1).all() and set(zip(held.by, held.context))==found
+    assert held.note.str.match(r'\d+% intervals').all()
+    r = table[(table.metric=='r') & table.prediction.str.startswith('mode C')].set_index('by').value
+    assert abs(r['donor']-r['donor,cell_type'])<1e-6 # the same cells, whatever they are known by
+    report = (out/'report.html').read_text(encoding='utf-8')
+    assert 'Each context by itself' in report and '<details>' in report and 'D2 · type 1' in report
