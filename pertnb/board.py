@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SHAM', 'too_close', 'MOST_SCORED', 'columns', 'fit_pcs', 'attach_pca', 'attach_coordinates', 'random_halves',
            'ceiling', 'calibrate', 'on_halves', 'standard_error', 'trivial', 'add_gains', 'Group', 'with_sources',
-           'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'mean_rows', 'scoreboard']
+           'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'mean_rows', 'scoreboard', 'scores_by']
 
 # %% ../nbs/14_board.ipynb #fe511653
 import warnings
@@ -438,3 +438,30 @@ def scoreboard(predictions:dict,       # Name → AnnData of cells, log1p(1e4), 
                                 progress and not several, max_cells, **options)
     board = pd.DataFrame(rows, columns=columns)
     return pd.concat([board, mean_rows(board)], ignore_index=True)
+
+# %% ../nbs/14_board.ipynb #51927245
+def _cells_at(real, column, level, condition_key, control, min_cells):
+    "The real cells of a level of a column, conditions with enough of them; `None` if they are too few"
+    here = real[(real.obs[column].astype(str)==level).to_numpy()]
+    n = here.obs[condition_key].astype(str).value_counts()
+    enough = set(n.index[n>=min_cells])
+    if control not in enough or len(enough)<2: return None
+    return here[here.obs[condition_key].isin(enough).to_numpy()]
+
+def scores_by(column:str,             # Of `obs`, in the real and the predicted cells: a donor, a batch
+              predictions:dict, real, # As for `scoreboard`
+              condition_key:str, control:str='control',
+              min_cells:int=10,       # Fewest real cells of each kind for a value to be scored
+              **kw                    # For `scoreboard`
+             ) -> pd.DataFrame:       # `columns`, with the value as `cell_type`; none if there are too few cells
+    "The scoreboard of each value of a column"
+    having, boards = {k: p for k,p in predictions.items() if column in p.obs}, []
+    for level in sorted(set(real.obs[column].astype(str))):
+        here = _cells_at(real, column, level, condition_key, control, min_cells)
+        if here is None: continue
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', Note) # how many cells are scored was said of the whole
+            its = {k: p[(p.obs[column].astype(str)==level).to_numpy()] for k,p in having.items()}
+            board = scoreboard(its, here, condition_key, control, **kw)
+        boards.append(board[board.cell_type=='all'].assign(cell_type=level))
+    return pd.concat(boards, ignore_index=True) if boards else pd.DataFrame(columns=columns)

@@ -25,13 +25,16 @@ from .protocols import *
 from .template import *
 
 # %% ../nbs/24_cli.ipynb #4451e019
+_short_flags = dict(context_key=['--context']) # beside the flag that is the parameter's name
+
 def _option(name, param):
     "A click option made of a parameter: its type, its default, and its comment as help"
     flag = '--'+name.replace('_','-')
     if param.anno is bool: return click.option(flag, help=param.docment, is_flag=True)
+    flags = (name, *_short_flags.get(name, ()), flag)
     default = None if param.default is inspect.Parameter.empty else param.default
     kind = param.anno if param.anno in (str,int,float) else None
-    return click.option(flag, help=param.docment, type=kind, default=default,
+    return click.option(*flags, help=param.docment, type=kind, default=default,
                         show_default=default is not None)
 
 # %% ../nbs/24_cli.ipynb #9f3420a8
@@ -108,6 +111,7 @@ def _run_once(data, out, force, options):
     result = in_one_line(run, out)
     several = result.targets is not None
     more = ', targets.csv and targets (.png, .svg)' if several else ''
+    if result.contexts is not None: more = f', scoreboard_by_context.csv{more}'
     click.echo(f'{result}\n\nWritten to {out}: predictions.h5ad, real.h5ad, scoreboard.csv, '
                f'shifts.csv, differential.csv{more}, three_panel and scoreboard (.png, .svg), '
                'history.csv, model/; begin with report.html')
@@ -154,6 +158,9 @@ def run_command(data, out, force, seeds, jobs, **options):
     --target @names.txt (a name a line). One training predicts and scores them all: targets.csv has
     a line for each, report.html a table to sort. A label that itself holds a comma may be given
     alone, or in quotes: --target 'A,"b, c"'.
+
+    --context donor,cell_type pools effects by donor and type together ('D1 · B') instead of by
+    cell type. --holdout donor=D3,cell_type=B holds out the perturbed cells that are both.
 
     With --holdout each every cell type is left out in turn, with --holdout donor=each every value
     of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold

@@ -278,6 +278,8 @@ def prediction_obs(source, target, mode, controls, typed=True) -> pd.DataFrame:
     if controls.library_size is not None: obs['library_size'] = controls.library_size[source]
     for k in ('mode', keys['condition_key'], keys['cell_type_key']):
         if k in obs: obs[k] = obs[k].astype('category')
+    for k in controls.stays_in(obs): # a donor's prediction is the donor's
+        obs[k] = pd.Categorical(controls.obs[k].astype(str).to_numpy()[source])
     return obs
 
 # %% ../nbs/11_generation.ipynb #a630f035

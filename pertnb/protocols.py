@@ -219,7 +219,7 @@ def run_protocol(data,                   # Path, or name of a dataset
         raise InputError('A protocol runs in several processes: give it a file or the name of a '
                          'dataset, not cells in memory.')
     keys = ('condition_key','control','cell_type_key','layer','size_key','separator','covariate',
-            'features','gene_key','modality','obs')
+            'features','gene_key','modality','obs','context_key')
     out, test_frac = Path(out), options.get('test_frac', .2)
     cells = open_dataset(data, **{k: options.get(k) for k in keys})
     check_likelihood(options.get('likelihood', 'nb'), cells)

@@ -78,6 +78,7 @@ _page = Template(_head+'''<h1>$title</h1><p>$question</p>
 <h2>One gene at a time</h2>
 <p><label for="gene">Gene, the most changed first: </label><select id="gene">$options</select></p>
 <svg id="picture" viewBox="0 0 640 300" role="img" aria-labelledby="said"></svg><p id="said" aria-live="polite">$said</p>
+$contexts
 <h2>Training</h2>$history<p>$diagnosis</p>
 <h2>What was run</h2><pre>$command</pre><pre>$data</pre><p>$versions</p><details><summary>All settings</summary><dl>$settings</dl></details>
 </main><script>
@@ -263,13 +264,24 @@ def report_of_targets(run,            # A `Run` of several targets
         targets=json.dumps(parts).replace('</', '<\\/'), **_words(run), **_pictures(run), **_settings(run))
 
 # %% ../nbs/20_report.ipynb #4dcd073c
+def _contexts(run):
+    "The table of contexts and donors, folded; '' if there is one context only"
+    if run.contexts is None: return ''
+    table = context_table(run.contexts).rename_axis(columns=None)
+    shown = table.to_html(float_format='{:.3f}'.format, na_rep='–', border=0)
+    return ('<details><summary>Each context by itself</summary><div class="scroll" tabindex="0" '
+            f'role="region" aria-label="Contexts">{shown}</div><p>Coverage: share of genes whose '
+            'real shift is inside the interval made for that context. All metrics and predictions: '
+            'scoreboard_by_context.csv.</p></details>')
+
+# %% ../nbs/20_report.ipynb #8cf253d9
 def report(run,           # A `Run`
            genes:int=20   # How many of the most shifted genes to offer
           ) -> str:       # HTML
     "A run on one self-contained page"
     if run.targets is not None: return report_of_targets(run)
     board = BoardView(run.scoreboard)._repr_html_()
-    return _page.substitute(board=board, **_words(run), **_pictures(run), **_genes(run, genes),
+    return _page.substitute(board=board, contexts=_contexts(run), **_words(run), **_pictures(run), **_genes(run, genes),
                             **_settings(run))
 
 # %% ../nbs/20_report.ipynb #c09f50ca

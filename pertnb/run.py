@@ -6,7 +6,7 @@
 __all__ = ['judged', 'against_rules', 'compared', 'verdict', 'next_step', 'shortfall', 'coverage', 'carried', 'shift_length',
            'genes_shifted', 'effect_strength', 'in_a_word', 'target_row', 'target_table', 'targets_text',
            'verdict_of_targets', 'nearest_of_targets', 'sentences_of_targets', 'Run', 'command_of', 'controls_adata',
-           'sham_cells', 'generate_all', 'predict_and_score']
+           'sham_cells', 'generate_all', 'coverage_of', 'scores_of_contexts', 'context_table', 'predict_and_score']
 
 # %% ../nbs/19_run.ipynb #0eb9617e
 import csv, io, shlex, warnings
@@ -283,6 +283,7 @@ class Run:
     diagnosis: Diagnosis     # What became of z, in words
     differential: pd.DataFrame = None # `differential_table` of mode C, targets below each other
     targets: pd.DataFrame = None # Of several targets a row for each, the strongest first
+    contexts: pd.DataFrame = None # Of one target: scores and coverage of each context and donor
     map: dict = None         # Target → coordinates of its control, real and predicted cells
 
     @cached_property
@@ -372,6 +373,7 @@ def command_of(settings) -> str:
     skip = ['data','source','question','progress','checkpoint','resume','notes','not_applicable',
             'carried','targets','some_targets_only']
     if not settings.get('devices'): skip += ['nodes','accelerator','precision']
+    if settings.get('context_key'): skip.append('cell_type_key') # the same columns
     given = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
     if isinstance(given.get('target'), list): given['target'] = _comma_separated(given['target'])
     option = lambda k,v: ['--'+k.replace('_','-')] + ([] if v is True else [str(v)])
@@ -475,6 +477,64 @@ def _found(settings, cells, task):
     return res | dict(some_targets_only=some, carried='',
                       not_applicable={k: why for k,why in refused.items() if k not in some})
 
+# %% ../nbs/19_run.ipynb #4296cd34
+def _labels_by(cells):
+    "What contexts are known by: the column of cell types, and the covariates, each with its labels"
+    res = {} if cells.cell_type is None else {cells.keys['cell_type_key']: cells.types}
+    return res | {k: cells.obs[k].astype(str).to_numpy() for k in cells.covariates.shares}
+
+def coverage_of(trained, task, in_controls, in_observed, seed=0):
+    "Share of genes whose real shift is inside the interval made for some of the cells, and its level"
+    observed, controls = task.observed[in_observed], task.controls[in_controls]
+    some = SimpleNamespace(observed=observed, controls=controls)
+    shifts = _shifts_with_truth(trained, some, task.target, observed.x, seed)
+    return shifts.real.between(shifts.low, shifts.high).mean(), shifts.coverage.iloc[0]
+
+# %% ../nbs/19_run.ipynb #e518811e
+def _coverage_rows(trained, task, seed, least=10):
+    "A row for each context with enough cells of both kinds: column `by`, label and coverage of mode C"
+    ours, theirs = _labels_by(task.controls), _labels_by(task.observed)
+    for by,labels in theirs.items():
+        for label in sorted(set(labels)):
+            n = int((labels==label)[~task.observed.is_control].sum())
+            if min(n, (ours[by]==label).sum())<least: continue
+            held, level = coverage_of(trained, task, ours[by]==label, labels==label, seed)
+            yield dict(by=by, context=label, cells=n, prediction=modes['C'].title,
+                       metric='coverage', value=held, note=f'{level:.0%} intervals')
+
+def scores_of_contexts(board, predictions, task, trained, seed=0):
+    "Rows by, context, cells, prediction, metric, value, …; `None` if there is one context only"
+    keys, types = task.train.keys, set(board.cell_type)-{'all','mean'}
+    boards = [board[board.cell_type.isin(types)].assign(by=keys['cell_type_key'])]
+    for k in task.observed.covariates.shares:
+        if k not in task.real.obs or {'all','mean'} & set(task.real.obs[k]): continue
+        names = keys['condition_key'], keys['control']
+        rows = scores_by(k, predictions | task.baselines, task.real, *names, seed=seed, progress=False)
+        boards.append(rows.assign(by=k))
+    boards = [rows for rows in boards if len(rows)]
+    if not boards: return None
+    rows = pd.concat(boards).rename(columns={'cell_type': 'context'})
+    rows = pd.concat([rows, pd.DataFrame(_coverage_rows(trained, task, seed))], ignore_index=True)
+    first = ['by','context','cells','prediction','metric']
+    return rows[[*first, *rows.columns.drop([*first,'condition'])]]
+
+# %% ../nbs/19_run.ipynb #37dbe4ea
+def context_table(contexts:pd.DataFrame # From `scores_of_contexts`
+                 ) -> pd.DataFrame:
+    "A line per context: cells, r and E of mode C and of the best simple rule, coverage"
+    lines, first = {}, lambda values: values.iloc[0] if len(values) else np.nan
+    for (by, label),rows in contexts.groupby(['by','context'], sort=False):
+        of = lambda name, metric: rows[(rows.prediction==name) & (rows.metric==metric)].value
+        line = dict(cells=rows.cells.max())
+        for k in ('r','E'):
+            rules = rows[rows.prediction.map(trivial) & (rows.metric==k)].value.dropna()
+            best = getattr(rules, 'max' if metrics[k].better=='high' else 'min')
+            line |= {f'{k}, C': first(of(modes['C'].title, k)),
+                     f'{k}, best rule': best() if len(rules) else np.nan}
+        lines[by, label] = line | dict(coverage=first(of(modes['C'].title, 'coverage')))
+    table = pd.DataFrame.from_dict(lines, 'index')
+    return table.rename_axis(['by','context']) if len(table) else table
+
 # %% ../nbs/19_run.ipynb #59bb1e2d
 def predict_and_score(settings, # The arguments of `speedrun`
                       cells,    # The dataset
@@ -498,4 +558,6 @@ def predict_and_score(settings, # The arguments of `speedrun`
         return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis,
                    genes, targets, places)
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
-    return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis, genes)
+    contexts = scores_of_contexts(board, made, task, trained, config.seed)
+    return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis, genes,
+               contexts=contexts)

@@ -34,16 +34,17 @@ from .report import *
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
                separator=None, backed=False, covariate=None, features=None,
-               gene_key=None, modality=None, obs=None) -> PertData:
+               gene_key=None, modality=None, obs=None, context_key=None) -> PertData:
     "The cells to work with, checked"
     if backed and not (modality is None and obs is None):
         raise InputError('Cells that stay in their file are read as they are: backed (--backed) goes '
                          'with neither modality (--modality) nor obs (--obs).')
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
                 layer=layer, size_key=size_key, separator=separator, covariate=covariate,
-                gene_key=gene_key)
+                gene_key=gene_key, context_key=context_key)
     keys = {k: v for k,v in keys.items() if v is not None}
     known = known_datasets[data][1] if isinstance(data, str) and data in known_datasets else {}
+    if context_key is not None: known = {k: v for k,v in known.items() if k!='cell_type_key'}
     on_disk = backed and not known
     cells = data if on_disk else read_dataset(data, modality, obs)
     return PertData(cells, **{**known, **keys}, backed=on_disk, features=features)
@@ -87,8 +88,9 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
              control:str=None,         # The label of unperturbed cells ('control' if not said)
              target:str=None,          # Condition to predict; several: A,B or all or @FILE of names
              cell_type_key:str=None,   # Column of obs with the cell type
+             context_key:str=None,     # What effects are pooled by, instead: donor,cell_type
              test_frac:float=.2,       # Share of cells to hold out, where `holdout` names nothing
-             holdout:str=None,         # Cell type whose perturbed cells to hold out, or a condition
+             holdout:str=None,         # Cell type, condition or column=value[,column=value] to hold out
              likelihood:str='nb',      # nb (counts) or gaussian (log-normalised values)
              layer:str=None,           # Layer to read instead of X; raw is the AnnData's raw
              size_key:str=None,        # Column of obs with each cell's total, if genes are missing
@@ -121,7 +123,8 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed, covariate, features, gene_key, modality, obs)
+                         separator, backed, covariate, features, gene_key, modality, obs,
+                         context_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
@@ -162,6 +165,8 @@ def write(self:Run, folder):
     self.shifts.to_csv(folder/'shifts.csv', index_label='gene')
     if (genes := self.differential) is not None:
         genes.to_csv(folder/'differential.csv', index=False, float_format='%.6g')
+    if self.contexts is not None:
+        self.contexts.to_csv(folder/'scoreboard_by_context.csv', index=False)
     if self.targets is None: save_figure(self.figure, folder)
     else: _write_targets(self, folder)
     save_board_figure(self.scoreboard, folder)
@@ -219,10 +224,12 @@ def load(cls:Run,
     predictions, real = (read_h5ad(folder/f'{name}.h5ad') for name in ('predictions','real'))
     differential = folder/'differential.csv' # none in runs of older versions
     differential = pd.read_csv(differential) if differential.exists() else None
+    contexts = folder/'scoreboard_by_context.csv' # not of every run
+    contexts = pd.read_csv(contexts, dtype={'context': str}) if contexts.exists() else None
     targets = folder/'targets.csv' # of several targets only
     targets = pd.read_csv(targets, index_col=0) if targets.exists() else None
     return cls(settings, load_model(folder/'model'), history, predictions, real, board,
-               shifts.rename_axis(None), diagnosis, differential, targets)
+               shifts.rename_axis(None), diagnosis, differential, targets, contexts)
 
 # %% ../nbs/21_speedrun.ipynb #8fca4584
 figure_endings = '.png', '.svg', '.pdf'
@@ -264,8 +271,9 @@ def _keys_for(model, obs, layers, given):
                       'read instead (layer, --layer).', Note, stacklevel=4)
         keys['layer'] = None
     if 'size_key' not in given and keys['size_key'] not in obs: keys['size_key'] = None
-    if (column := keys['cell_type_key']) is None or column in obs: return keys
-    raise InputError(f'There is no obs column {column!r}. There are: {shorten(obs.columns)}. '
+    gone = [o for o in column_names(keys['cell_type_key'], obs.columns) if o not in obs]
+    if not gone: return keys
+    raise InputError(f'There is no obs column {gone[0]!r}. There are: {shorten(obs.columns)}. '
                      'Name the column of cell types (cell_type_key, --cell-type-key).')
 
 # %% ../nbs/21_speedrun.ipynb #6f531660

@@ -40,31 +40,49 @@ class Holdout:
     value:str=None  # A condition, a cell type, or a value of `column`; `None`: a share of all cells
     column:str=None # The obs column that names the group; `None`: the cell type, or a condition
     whole:bool=False # Is it a condition, held out whole?
+    both:tuple=()   # Of several columns: each with its value; the group is the cells that have all
 
     def __str__(self):
         if self.value is None: return 'held-out cells'
         if self.whole: return f'held-out condition {self.value}'
+        if self.both: return 'held-out cells of '+' and '.join(f'{k} {v}' for k,v in self.both)
         return f'held-out {self.column or "type"} {self.value}'
 
 # %% ../nbs/16_task.ipynb #270849f5
 def read_holdout(data:PertData,
-                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3', or `None`
+                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3', 'donor=D3,cell_type=B', or `None`
                  targets=()    # The conditions to predict
                 ) -> Holdout:
-    "What is meant by `holdout`: a cell type goes first, then a target, then `column=value`"
+    "What is meant by `holdout`: a cell type goes first, then a target, then `column=value`s"
     if holdout is None: return Holdout()
     if data.cell_type is not None and holdout in set(data.cell_type): return Holdout(holdout)
     if (label := data.conditions.label(holdout)) in targets: return Holdout(label, whole=True)
     column, sign, value = str(holdout).partition('=')
     if not sign or column not in data.obs: return Holdout(holdout)
-    check_choice(value, sorted(set(data.obs[column].astype(str))), f'value of obs[{column!r}]')
-    return Holdout(value, column)
+    values = lambda column: sorted(set(data.obs[column].astype(str)))
+    if value in values(column): return Holdout(value, column)
+    pairs = _columns_and_values(holdout, data.obs)
+    for k,v in pairs: check_choice(v, values(k), f'value of obs[{k!r}]')
+    if len(names := [k for k,_ in pairs])>len(set(names)):
+        raise InputError(f'holdout {holdout!r} names a column twice: cells that have all of it are '
+                         'held out, and none has two values. Name each column once.')
+    return Holdout(holdout, ','.join(names), both=tuple(pairs))
 
-# %% ../nbs/16_task.ipynb #0f9fcce6
+def _columns_and_values(holdout, obs):
+    "What 'donor=D3,cell_type=B' names, pair by pair; a value may hold commas itself"
+    pairs = []
+    for part in holdout.split(','):
+        column, sign, value = part.strip().partition('=')
+        if sign and column in obs: pairs.append([column, value])
+        else: pairs[-1][1] += f',{part}'
+    return [tuple(pair) for pair in pairs]
+
+# %% ../nbs/16_task.ipynb #cf01ef89
 def in_group(data:PertData, held:Holdout) -> np.ndarray:
     "Mask of the group's cells, perturbed and control"
-    groups = data.types if held.column is None else data.obs[held.column].astype(str).to_numpy()
-    return groups==held.value
+    if held.column is None: return data.types==held.value
+    pairs = held.both or [(held.column, held.value)]
+    return np.all([data.obs[k].astype(str).to_numpy()==v for k,v in pairs], 0)
 
 # %% ../nbs/16_task.ipynb #4f2073ac
 def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2,
@@ -167,7 +185,7 @@ class Task:
     controls:PertData      # Control cells to predict from, same genes
     observed:PertData      # Real cells to score against, same genes; nothing is fitted on them
     targets:tuple          # The condition(s) to predict
-    holdout:str=None       # A cell type, a condition, `column=value`; `None`: a share of all
+    holdout:str=None       # A cell type, a condition, `column=value`s; `None`: a share of all
     seed:int=0
 
     @property
@@ -212,7 +230,7 @@ class Task:
 def split(cls:Task,
           data:PertData,        # The study
           target=None,          # The condition(s) to predict; may be left out if there is only one
-          holdout:str=None,     # A cell type or `column=value`, its perturbed cells held out; or a condition, held out whole; a share of all cells by default
+          holdout:str=None,     # A cell type or `column=value`s, its perturbed cells held out; or a condition, held out whole; a share of all cells by default
           test_frac:float=.2,   # That share
           n_genes:int=2000,     # Highly variable genes to model
           max_cells:int=None,   # Most test cells of each kind, at random; all by default
