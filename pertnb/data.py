@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['total_names', 'total_words', 'CONTEXT_SEPARATOR', 'Batch', 'same_sum', 'target_sum', 'fractions_of', 'value_kind',
-           'split_label', 'control_parts', 'Conditions', 'unique_names', 'library_sizes', 'guess_size_key',
-           'refuse_reserved', 'read_features', 'Covariates', 'column_names', 'context_labels', 'context_columns',
-           'PertData', 'other_layers', 'example', 'sparse_counts', 'split_cells', 'split_cell_type', 'choose_genes',
-           'scan_backed']
+           'split_label', 'control_parts', 'split_dose', 'dose_text', 'spell_dose', 'DoseCurve', 'straight_lines',
+           'Conditions', 'unique_names', 'library_sizes', 'guess_size_key', 'refuse_reserved', 'read_features',
+           'Covariates', 'column_names', 'context_labels', 'context_columns', 'read_doses', 'with_doses', 'PertData',
+           'other_layers', 'example', 'sparse_counts', 'split_cells', 'split_cell_type', 'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
 import warnings
 from collections import namedtuple
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata as ad
@@ -97,6 +98,46 @@ def control_parts(labels, control:str, separator:str='+') -> set:
         if all(rest and (len(rest)>1 or len(o)>1) for rest,o in zip(left, others)): words |= more
     return words
 
+# %% ../nbs/03_data.ipynb #70ceb3de
+def split_dose(part:str) -> tuple: # The perturbation and its dose; `None` if none is spelled
+    "`'A@10'` → `('A', 10.0)`"
+    name, sign, text = part.rpartition('@')
+    try: dose = float(text)
+    except ValueError: return part, None
+    return (name, dose) if sign and name and 0<=dose<np.inf else (part, None)
+
+# %% ../nbs/03_data.ipynb #ebc42743
+def dose_text(dose) -> str:
+    "A number, in as few digits as tell it from others"
+    return np.format_float_positional(dose if isinstance(dose, np.floating) else float(dose), trim='-')
+
+def spell_dose(name:str, dose=None) -> str:
+    "`('A', 10.0)` → `'A@10'`"
+    return name if dose is None else f'{name}@{dose_text(dose)}'
+
+# %% ../nbs/03_data.ipynb #816f163a
+@dataclass(frozen=True)
+class DoseCurve:
+    "@eq-hill: share of a perturbation's effect at a dose, 1 at the highest training dose"
+    top:float      # The highest training dose
+    h:float=None   # Exponent; `None` for a straight line in log1p(dose)
+    k:float=None   # Dose of half the largest effect there could be
+
+    def level(self, dose):
+        "The curve before it is scaled"
+        d = np.asarray(dose, float)
+        return np.log1p(d) if self.h is None else d**self.h/(d**self.h + self.k**self.h)
+
+    def __call__(self, dose): return self.level(dose)/self.level(self.top)
+
+# %% ../nbs/03_data.ipynb #644e3442
+def straight_lines(parts) -> dict:
+    "A straight line for each perturbation, up to its highest dose in these parts"
+    top = {}
+    for name,dose in map(split_dose, parts):
+        if dose: top[name] = max(dose, top.get(name, 0.))
+    return {name: DoseCurve(dose) for name,dose in top.items()}
+
 # %% ../nbs/03_data.ipynb #31adae88
 class Conditions:
     "The labels of a dataset and their vectors: one-hot, and for a pair the sum of its parts"
@@ -105,12 +146,14 @@ class Conditions:
                  control:str,        # The label of the unperturbed cells
                  separator:str='+',  # Between the parts of a pair's label; '' if none is ever split
                  words=None,         # Parts that mean control; found in the labels by default
-                 features=None):     # Table of numbers, a row a perturbation: what else it is known by
-        self.control, self.separator = control, separator
+                 features=None,      # Table of numbers, a row a perturbation: what else it is known by
+                 doses:bool=False):  # Does each part end in its dose, `A@10`?
+        self.control, self.separator, self.doses, self.curves = control, separator, doses, {}
         unique, n = np.unique(np.asarray(list(labels), dtype=str), return_counts=True)
         labels = [str(o) for o in unique[np.argsort(-n, kind='stable')]] # frequent ones first
         self.words = control_parts(labels, control, separator) if words is None else set(words)
-        self.names = [control, *sorted({p for o in labels for p in self.parts(o)}-{control})]
+        self.names = [control, *sorted({self.base(p) for o in labels for p in self.parts(o)}-{control})]
+        if doses: self.use_curves(straight_lines(p for o in labels for p in self.parts(o)))
         self.use_features(features)
         self.spelling = {}
         for label in [control, *labels]: self.spelling.setdefault(self._key(label), label)
@@ -120,13 +163,25 @@ class Conditions:
         "`'A+B'` → `['A', 'B']`"
         if label==self.control: return [self.control]
         parts = split_label(label, self.separator)
-        return [p for p in parts if p not in self.words] or [self.control]
+        parts = [p for p in parts if p not in self.words]
+        if self.doses: parts = [spell_dose(*split_dose(p)) for p in parts if split_dose(p)[1]!=0]
+        return parts or [self.control]
+
+    def base(self, part:str) -> str:
+        "The perturbation of a part, without its dose"
+        return split_dose(part)[0] if self.doses else part
+
+    def has(self, part:str) -> bool:
+        "Has this part a vector?"
+        dosed = not self.doses or part==self.control or split_dose(part)[1] is not None
+        return dosed and self.base(part) in self.at
 
     def _key(self, label): return tuple(sorted(self.parts(label)))
 
     def label(self, asked:str) -> str:
         "The dataset's own spelling of a condition; what was asked for, if it has none"
-        return self.spelling.get(self._key(str(asked)), asked)
+        plain = self.separator.join(self.parts(str(asked))) if self.doses else asked
+        return self.spelling.get(self._key(str(asked)), plain)
 
     def __repr__(self): return f'Conditions({shorten(self.names)}; control {self.control!r})'
 
@@ -140,8 +195,9 @@ def use_features(self:Conditions,
     self.features = features
     if features is None:
         self.at, self.rows = {name: i for i,name in enumerate(self.names)}, np.eye(len(self.names), dtype=np.float32)
+        self.rows[0,0] = not self.doses
         return
-    known = self.names[1:] if among is None else sorted({p for o in among for p in self.parts(o)})
+    known = self.names[1:] if among is None else sorted({self.base(p) for o in among for p in self.parts(o)})
     known = [name for name in known if name!=self.control]
     if gone := [name for name in self.names[1:] if name not in features.index]:
         raise InputError(f'The features have no row for {shorten(gone)}. Add one for each '
@@ -157,7 +213,28 @@ def use_rows(self:Conditions, rows:pd.DataFrame):
     if self.features is None: self.features = rows # of a model that was read
     self.at = {self.control: 0} | {name: i+1 for i,name in enumerate(rows.index)}
     self.rows = np.zeros((len(rows)+1, rows.shape[1]+1), np.float32)
-    self.rows[0,0], self.rows[1:,1:] = 1, rows
+    self.rows[0,0], self.rows[1:,1:] = not self.doses, rows
+
+# %% ../nbs/03_data.ipynb #ff785c3b
+@patch
+def use_curves(self:Conditions, curves:dict): # Perturbation → `DoseCurve`
+    "What there is at which dose; one without a curve gets a straight line up to the highest dose"
+    self.curves = curves
+
+@patch
+def strength(self:Conditions, part:str) -> float:
+    "f of @eq-hill for a part at its dose; 1 where labels have no doses"
+    if not self.doses or part==self.control: return 1.
+    name, dose = split_dose(part)
+    if dose is None:
+        raise InputError(f'{part!r} is a condition without a dose: {part}@10 is spelled with one.')
+    curve = self.curves.get(name) or DoseCurve(max(o.top for o in self.curves.values()))
+    return float(curve(dose))
+
+@patch
+def control_share(self:Conditions, c): # Condition vectors (B, C) as a tensor
+    "1 for the vectors of control, else 0 (or another share of control), (B,)"
+    return (c[:,:self.rows.shape[1]]==0).all(1).to(c.dtype) if self.doses else c[:,0]
 
 # %% ../nbs/03_data.ipynb #35ccde21
 @patch
@@ -168,7 +245,7 @@ def __call__(self:Conditions,
     unique, inverse = np.unique(np.asarray(labels, dtype=str), return_inverse=True)
     C = np.zeros((len(unique), self.rows.shape[1]), np.float32)
     for row,label in zip(C, unique):
-        for p in self.parts(str(label)): row += self.rows[self.at[check_choice(p, self.at, 'condition')]]
+        for p in self.parts(str(label)): row += self.strength(p)*self.rows[self.at[check_choice(self.base(p), self.at, 'condition')]]
     return C[inverse]
 
 # %% ../nbs/03_data.ipynb #d6c4136f
@@ -351,6 +428,42 @@ def _covariate_notes(data):
             if alone.any(): yield (f'{shorten(share.index[alone])} in obs[{k!r}]: {what} cells. What '
                                    'is due to the perturbation there cannot be told from the rest.')
 
+# %% ../nbs/03_data.ipynb #b3f8d3d8
+def read_doses(obs, key,
+               given          # Mask of cells that are not control
+              ) -> np.ndarray: # A dose for each cell, 0 for control
+    "A column of doses; `InputError` where one is no number, or below 0"
+    column = obs[check_choice(key, obs.columns, 'obs column')]
+    is_number = pd.api.types.is_numeric_dtype(column)
+    doses = pd.to_numeric(column if is_number else column.astype(str), errors='coerce').to_numpy()
+    if (bad := given & ~(np.isfinite(doses) & (doses>=0))).any():
+        found = shorten(sorted(set(column[bad].astype(str))), 5)
+        raise InputError(f'obs[{key!r}] holds {found} in {bad.sum()} cell(s) that are not control: '
+                         'a dose, or a time, is a number, 0 or more, in one unit. Correct or drop '
+                         'those cells.')
+    return np.where(given, doses, 0) if doses.dtype!=np.float32 else np.where(given, doses, np.float32(0))
+
+# %% ../nbs/03_data.ipynb #468fdb6e
+def with_doses(labels, obs, key, control, separator='+') -> np.ndarray:
+    "The labels with each part's dose, `A@10`; control for dose 0"
+    if separator and set(separator) & set('@.0123456789'):
+        raise InputError(f'The separator {separator!r} can be part of a dose: name another '
+                         '(separator, --separator).')
+    words = control_parts(set(labels), control, separator)
+    plain = lambda label: label==control or set(split_label(label, separator))<=words
+    names, of = np.unique(labels.astype(str), return_inverse=True)
+    nothing = np.array([plain(name) for name in names])
+    if nothing.all(): return labels # then nobody needs the column
+    doses, at = np.unique(read_doses(obs, key, ~nothing[of]), return_inverse=True)
+    groups, inverse = np.unique(of*len(doses)+at, return_inverse=True)
+    def spell(name, dose):
+        if plain(name): return name
+        parts = split_label(name, separator)
+        dosed = [p if p in words else spell_dose(p, dose) for p in parts]
+        return separator.join(dosed) if dose else control
+    spelled = [spell(str(names[i]), doses[j]) for i,j in zip(*divmod(groups, len(doses)))]
+    return np.array(spelled, object)[inverse]
+
 # %% ../nbs/03_data.ipynb #b771e7d6
 class PertData:
     "Cells of a perturbation study, checked: values, library sizes, conditions, cell types, genes"
@@ -365,6 +478,7 @@ class PertData:
                  covariate=None,         # Columns of `obs` that stay when the condition is flipped
                  features=None,          # What perturbations are known by, see `read_features`
                  gene_key:str=None,      # Column of `var` with gene names; the index by default
+                 dose_key:str=None,      # Column of `obs` with each cell's dose, or time
                  backed:bool=False,      # Leave values in the file; always so for a backed AnnData
                  min_cells:int=10,       # Fewest cells of a condition; 0 if all may be control
                  all_control:bool=False, # Take all cells to be control, whatever `obs` says
@@ -378,7 +492,8 @@ class PertData:
         self.keys = dict(condition_key=condition_key, control=str(control),
                          cell_type_key=type_key, layer=layer, size_key=size_key,
                          separator=separator)
-        self.keys |= {k: v for k,v in dict(covariate=covariate, gene_key=gene_key).items() if v}
+        more = dict(covariate=covariate, gene_key=gene_key, dose_key=dose_key)
+        self.keys |= {k: v for k,v in more.items() if v}
         self.genes = unique_names(genes, 'gene', gene_key)
         self.cells = unique_names(obs.index, 'cell')
         self.obs = obs # all that is known of the cells, as it came
@@ -388,8 +503,8 @@ class PertData:
         self._check_group_sizes(min_cells)
         self.use_covariates(Covariates.of(obs, column_names(covariate, obs.columns)))
         sums = self._read_values(X, obs)
-        self.notes = [*_label_notes(self.conditions), *_covariate_notes(self),
-                      *_size_notes(self, obs, sums)]
+        self.notes = [*_label_notes(self.conditions), *_dose_notes(self, all_control),
+                      *_covariate_notes(self), *_size_notes(self, obs, sums)]
 
 # %% ../nbs/03_data.ipynb #874a0bf1
 @patch
@@ -398,6 +513,9 @@ def _read_labels(self:PertData, obs, all_control=False):
     condition_key, type_key = self.keys['condition_key'], self.keys['cell_type_key']
     if all_control: self.condition = np.full(len(obs), self.keys['control'], object)
     else: self.condition = _labels(obs, condition_key, 'condition')
+    if (key := self.keys.get('dose_key')) and not all_control:
+        given = self.condition, obs, key, self.keys['control'], self.keys['separator']
+        self.condition = with_doses(*given)
     self.cell_type = None if type_key is None else context_labels(obs, type_key)
     types = () if self.cell_type is None else self.cell_type
     refuse_reserved(condition_key, type_key, self.condition, types)
@@ -408,7 +526,8 @@ def _name_conditions(self:PertData):
     "One label for each condition, and numbers for conditions and cell types"
     control, n = self.keys['control'], len(self.cells)
     check_choice(control, sorted(set(self.condition)), 'control label')
-    self.conditions = Conditions(self.condition, control, self.keys['separator'])
+    self.conditions = Conditions(self.condition, control, self.keys['separator'],
+                                 doses='dose_key' in self.keys)
     self.condition = pd.Series(self.condition).replace(self.conditions.merged).to_numpy(object)
     number = lambda labels: np.unique(labels, return_inverse=True)[1]
     self.condition_code = number(self.condition)
@@ -469,6 +588,17 @@ def _label_notes(conditions):
     if conditions.merged:
         same = shorten(f'{o!r} as {known!r}' for o,known in conditions.merged.items())
         yield f'Labels read as one condition: {same}.'
+
+def _dose_notes(data, all_control=False):
+    "What to say of doses that were not taken as they stand"
+    key, labels = data.keys.get('dose_key'), data.obs.get(data.keys['condition_key'])
+    if not key or all_control or key not in data.obs: return
+    doses = pd.to_numeric(data.obs[key].astype(str), errors='coerce').to_numpy()
+    named, control = (labels.astype(str)==data.conditions.control).to_numpy(), data.is_control
+    if n := int((control & ~named & (doses==0)).sum()):
+        yield f'{n} cell(s) with dose 0 in obs[{key!r}] are taken to be control.'
+    if n := int((named & (doses>0)).sum()):
+        yield f'{n} control cell(s) have a dose in obs[{key!r}]: theirs is taken to be 0.'
 
 def _size_notes(data, obs, sums):
     "What to say if library sizes are sums over the genes of a file that looks cut down"

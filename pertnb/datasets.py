@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['study_kinds', 'KANG18_URL', 'known_datasets', 'default_target', 'log_normalise', 'demo', 'demo_true_shift',
-           'simulate_study', 'simulate_screen', 'local_kang18', 'kang18', 'read_dataset']
+           'simulate_study', 'simulate_screen', 'simulate_doses', 'local_kang18', 'kang18', 'read_dataset']
 
 # %% ../nbs/02_datasets.ipynb #72338f88
 import os
@@ -184,6 +184,28 @@ def simulate_screen(n_perturbations:int=30,
     delta = np.repeat((u@V)[:,None], n_types, 1)
     a = _study_adata(genes, m, sizes, delta, names, labels, n_cells, rng)
     a.uns['features'] = pd.DataFrame(u, labels, [f'feature {i+1}' for i in range(rank)])
+    return a
+
+# %% ../nbs/02_datasets.ipynb #0e1ace36
+def simulate_doses(doses=(1,3,10,30),
+                   n_drugs:int=2,
+                   n_types:int=2,
+                   n_cells:int=80,  # Cells of each type, drug and dose
+                   seed:int=0
+                  ) -> ad.AnnData:  # As of `simulate_study`; `obs['dose']`, and `uns['curves']`
+    "A simulated study of known truth: drugs at several doses, each with a Hill curve"
+    (genes, types), rng = _demo_tables(), np.random.default_rng(seed)
+    names, drugs = [[f'{o} {i+1}' for i in range(k)] for o,k in (('type', n_types), ('drug', n_drugs))]
+    m, sizes = _new_types(genes, types, n_types, rng)
+    h, k = rng.uniform(1, 2, n_drugs), np.quantile(doses, rng.uniform(.3, .7, n_drugs))
+    b = 1.5*(rng.random((n_drugs, len(genes)))<.2)*rng.standard_normal((n_drugs, len(genes)))
+    f = [d**h/(d**h+k**h) for d in map(float, doses)] # doses × drugs
+    labels = [f'{drug}@{d:g}' for d in doses for drug in drugs]
+    delta = np.repeat((np.array(f)[:,:,None]*b).reshape(len(labels), 1, -1), n_types, 1)
+    a = _study_adata(genes, m, sizes, delta, names, labels, n_cells, rng)
+    parts = a.obs.condition.astype(str).str.split('@', expand=True)
+    a.obs['condition'], a.obs['dose'] = pd.Categorical(parts[0]), parts[1].fillna(0).astype(float)
+    a.uns['curves'] = pd.DataFrame(dict(h=h, k=k), drugs)
     return a
 
 # %% ../nbs/02_datasets.ipynb #133427c8
