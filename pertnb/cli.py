@@ -27,11 +27,11 @@ from .template import *
 # %% ../nbs/24_cli.ipynb #4451e019
 def _option(name, param):
     "A click option made of a parameter: its type, its default, and its comment as help"
-    flag = '--'+name.replace('_','-')
+    flag = '--dose' if name=='dose_key' else '--'+name.replace('_','-')
     if param.anno is bool: return click.option(flag, help=param.docment, is_flag=True)
     default = None if param.default is inspect.Parameter.empty else param.default
     kind = param.anno if param.anno in (str,int,float) else None
-    return click.option(flag, help=param.docment, type=kind, default=default,
+    return click.option(flag, name, help=param.docment, type=kind, default=default,
                         show_default=default is not None)
 
 # %% ../nbs/24_cli.ipynb #9f3420a8
@@ -154,6 +154,10 @@ def run_command(data, out, force, seeds, jobs, **options):
     --target @names.txt (a name a line). One training predicts and scores them all: targets.csv has
     a line for each, report.html a table to sort. A label that itself holds a comma may be given
     alone, or in quotes: --target 'A,"b, c"'.
+
+    Doses: --dose COLUMN makes labels like drugA@10, a dose of a drug, and --holdout drugA@10 holds
+    that dose out. Times are the same, with their own column: --dose hours. The model then predicts
+    any dose, also one that no cell had: pertnb predict pertnb_run controls.h5ad --target drugA@5.
 
     With --holdout each every cell type is left out in turn, with --holdout donor=each every value
     of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold

@@ -34,11 +34,11 @@ from .report import *
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
                separator=None, backed=False, covariate=None, features=None,
-               gene_key=None) -> PertData:
+               gene_key=None, dose_key=None) -> PertData:
     "The cells to work with, checked"
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
                 layer=layer, size_key=size_key, separator=separator, covariate=covariate,
-                gene_key=gene_key)
+                gene_key=gene_key, dose_key=dose_key)
     keys = {k: v for k,v in keys.items() if v is not None}
     if not isinstance(data, str) or data not in known_datasets:
         return PertData(data, **keys, backed=backed, features=features)
@@ -93,6 +93,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
              covariate:str=None,       # Columns of obs that stay (donor, batch), with commas between
              features:str=None,        # Table of what perturbations are known by: .csv, or name in uns
              gene_key:str=None,        # Column of var with gene names (symbols); the index by default
+             dose_key:str=None,        # Column of obs with doses, or times: labels become drugA@10
              n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
@@ -115,7 +116,7 @@ def speedrun(data='demo',              # AnnData, path of an .h5ad, or a name: d
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
-                         separator, backed, covariate, features, gene_key)
+                         separator, backed, covariate, features, gene_key, dose_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
@@ -243,7 +244,7 @@ def name_targets(model:CVAE,
     others = [label for label in known.spelling.values() if label!=known.control]
     if not target:
         raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
-    whole = isinstance(target, str) and all(part in known.at for part in known.parts(target))
+    whole = isinstance(target, str) and all(known.has(part) for part in known.parts(target))
     asked = [target] if whole else target.split(',') if isinstance(target, str) else target
     names = list(dict.fromkeys(known.label(str(name).strip()) for name in asked))
     known(names)
