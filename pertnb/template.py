@@ -113,13 +113,13 @@ def _choose_values(kinds, values, layer, adata):
 
 # %% ../nbs/23_template.ipynb #5208b2f8
 def _refuse_numbers(obs, key, control):
-    "`InputError` if the condition column holds numbers, as doses and times are, and none of them is named as control"
+    "`InputError` if the condition column holds numbers, as doses and times are, none named as control"
     column = obs[key]
     numbers = pd.to_numeric(column.astype(str), errors='coerce')
     if column.dtype==bool or numbers.isna().any() or control in set(column.astype(str)): return
-    raise InputError(f'obs[{key!r}] holds numbers ({shorten(map(str, numbers.unique()), 5)}), as doses and times '
-                     f'are: name the column of what was given with --condition-key, and this one with '
-                     f'--dose {key}.')
+    found = shorten((f'{o:g}' for o in sorted(numbers.unique())), 5)
+    raise InputError(f'obs[{key!r}] holds numbers ({found}), as doses and times are: name the column '
+                     f'of what was given with --condition-key, and this one with --dose {key}.')
 
 # %% ../nbs/23_template.ipynb #287ed01e
 def _try(look, adata, target, known_target):
