@@ -25,7 +25,7 @@ from .protocols import *
 from .template import *
 
 # %% ../nbs/24_cli.ipynb #4451e019
-_short_flags = dict(context_key=['--context']) # beside the flag that is the parameter's name
+_short_flags = dict(context_key=['--context'], dose_key=['--dose']) # beside the parameter's name
 
 def _option(name, param):
     "A click option made of a parameter: its type, its default, and its comment as help"
@@ -161,6 +161,10 @@ def run_command(data, out, force, seeds, jobs, **options):
 
     --context donor,cell_type pools effects by donor and type together ('D1 · B') instead of by
     cell type. --holdout donor=D3,cell_type=B holds out the perturbed cells that are both.
+
+    Doses: --dose COLUMN makes labels like drugA@10, a dose of a drug, and --holdout drugA@10 holds
+    that dose out. Times are the same, with their own column: --dose hours. The model then predicts
+    any dose, also one that no cell had: pertnb predict pertnb_run controls.h5ad --target drugA@5.
 
     With --holdout each every cell type is left out in turn, with --holdout donor=each every value
     of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold

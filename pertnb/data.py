@@ -228,7 +228,7 @@ def strength(self:Conditions, part:str) -> float:
     name, dose = split_dose(part)
     if dose is None:
         raise InputError(f'{part!r} is a condition without a dose: {part}@10 is spelled with one.')
-    curve = self.curves.get(name) or DoseCurve(max(o.top for o in self.curves.values()))
+    curve = self.curves.get(name) or DoseCurve(max((o.top for o in self.curves.values()), default=1.))
     return float(curve(dose))
 
 @patch

@@ -5,13 +5,17 @@
 # %% auto #0
 __all__ = ['profile', 'profiles', 'within_levels', 'control_halves', 'log_mean', 'apply_lfc', 'ridge', 'leave_one_out',
            'choose_penalty', 'affine_response', 'nearness', 'from_affine', 'choose_affine', 'Effects', 'line_share',
-           'left_out_weights', 'choose_feature_penalty', 'shrunk', 'ConformalWidth']
+           'left_out_weights', 'choose_feature_penalty', 'explained', 'fit_hill', 'dose_curves', 'shrunk',
+           'ConformalWidth']
 
 # %% ../nbs/04_effects.ipynb #62302d15
+import warnings
+
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .core import *
 from .data import *
 
 # %% ../nbs/04_effects.ipynb #690a7ac7
@@ -258,7 +262,7 @@ def untried(self:Effects, label) -> bool:
 def tried(self:Effects, cell_type, but=()) -> list:
     "The single perturbations seen in a type that have features"
     if self.conditions.features is None: return []
-    single = lambda k: len(parts := self.conditions.parts(k))==1 and parts[0] in self.conditions.at
+    single = lambda k: len(parts := self.conditions.parts(k))==1 and self.conditions.has(parts[0])
     return [k for t,k in self.table.index if t==cell_type and k!=self.conditions.control
             and k not in but and single(k) and self.seen(t, k)]
 
@@ -299,13 +303,121 @@ def from_features(self:Effects, cell_type, label):
     return ridge(f, *self.features_tried(cell_type, labels))
 
 # %% ../nbs/04_effects.ipynb #981e920a
+def explained(f,       # The curve at each dose: for each type (J,)
+              K, n     # For each type: inner products of its changes (J, J), and cells (J,)
+             ) -> float:
+    "What @eq-dose leaves of Σ n‖S‖² is that minus this"
+    return sum((w*g)@inner@(w*g)/(w@g**2) for g,inner,w in zip(f, K, n))
+
+# %% ../nbs/04_effects.ipynb #d84175ae
+def fit_hill(doses,    # For each type, its training doses (J,)
+             K, n      # As for `explained`
+            ) -> DoseCurve:
+    "@eq-dose: h between .3 and 5, k from a fifth of the lowest dose to five times the highest"
+    from scipy.optimize import minimize
+    every = np.concatenate(doses)
+    bounds = [np.log([.3, 5]), np.log([every.min()/5, 5*every.max()])]
+    def curve(o): return DoseCurve(float(every.max()), *map(float, np.exp(o)))
+    middle, width = np.log(every).mean(), np.ptp(np.log(every))
+    def unusual(o): return o[0]**2 + ((o[1]-middle)/width)**2
+    def loss(o): return -explained([curve(o)(d) for d in doses], K, n)/scale + .01*unusual(o)
+    scale = sum(np.trace(inner*w) for inner,w in zip(K, n)) + 1e-12
+    grid = [(a, b) for a in np.linspace(*bounds[0], 9) for b in np.linspace(*bounds[1], 21)]
+    return curve(minimize(loss, min(grid, key=loss), method='L-BFGS-B', bounds=bounds).x)
+
+# %% ../nbs/04_effects.ipynb #f74cc451
+@patch
+def other_doses(self:Effects, label) -> list:
+    "Labels of the same single perturbation at other doses, that some type was seen under"
+    if not self.conditions.doses: return []
+    bases = lambda k: [self.conditions.base(p) for p in self.conditions.parts(k)]
+    own = bases(label)
+    if len(own)!=1 or own==[self.conditions.control]: return []
+    labels = self.table.index.get_level_values(1).unique()
+    return [k for k in labels if k!=label and bases(k)==own and self.types(k)]
+
+# %% ../nbs/04_effects.ipynb #50a13556
+def _control_noise(effects, cell_type, weight):
+    "Expected square of a control profile's sampling error, as a log fold change"
+    if effects.halves is None or not {(cell_type, 0), (cell_type, 1)} <= set(effects.halves.index): return 0.
+    halves = log_mean(effects.halves.loc[cell_type].to_numpy(), effects.kind)
+    return float((((halves[0]-halves[1])*weight/2)**2).sum())
+
+# %% ../nbs/04_effects.ipynb #9fb745aa
+def _curve_of(effects, labels, n_cells):
+    "The Hill curve of one perturbation, from its labels at different doses"
+    scale = np.expm1(effects.table.to_numpy().mean(0)) if effects.kind=='counts' else np.inf
+    weight = 1/(1+1/np.maximum(scale, 1e-9)) # d log1p(u) / d log u
+    dose = lambda k: split_dose(effects.conditions.parts(k)[0])[1]
+    doses, K, n = [], [], []
+    for t in effects.table.index.get_level_values(0).unique():
+        if not (seen := [k for k in labels if effects.seen(t, k)]): continue
+        S = weight*effects.changes(None, [t]*len(seen), seen)
+        doses.append(np.array([dose(k) for k in seen]))
+        K.append(S@S.T - _control_noise(effects, t, weight)); n.append(np.array([n_cells[t, k] for k in seen], float))
+    return fit_hill(doses, K, n)
+
+# %% ../nbs/04_effects.ipynb #422469c4
+def dose_curves(train:PertData # Training cells
+               ) -> dict:      # Perturbation → `DoseCurve`
+    "The curve of each perturbation; with fewer than 3 training doses a straight line, and a `Note`"
+    conditions, few = train.conditions, []
+    effects = Effects.from_cells(train)
+    present = sorted(set(train.condition)-{conditions.control})
+    curves = straight_lines(p for k in present for p in conditions.parts(k))
+    n_cells = pd.MultiIndex.from_arrays([train.types, train.condition]).value_counts()
+    for name in curves:
+        labels = [k for k in present if effects.types(k)
+                  and [conditions.base(p) for p in conditions.parts(k)]==[name]]
+        if len(labels)<3: few.append(f'{name} ({len(labels)})')
+        else: curves[name] = _curve_of(effects, labels, n_cells)
+    if few: warnings.warn(f'Too few training doses for a curve, 3 at least: {shorten(few)}. A straight '
+                          'line in log(1 + dose) is used there.', Note, stacklevel=3)
+    return curves
+
+# %% ../nbs/04_effects.ipynb #4c1d857e
+@patch
+def from_doses(self:Effects, p, cell_type, label):
+    """The log fold change (G,) at a dose nobody tried, from other doses; None if there is none.
+    `p`: the type's control profile (G,)"""
+    def change(k):
+        if self.seen(cell_type, k): return self.changes(k, [cell_type])[0]
+        types = self.types(k, but=cell_type)
+        return self.from_types(p, k, types) if types else None
+    found = {k: S for k in self.other_doses(label) if (S := change(k)) is not None}
+    if not found: return None
+    strength = lambda k: self.conditions.strength(self.conditions.parts(k)[0])
+    f = np.array([strength(k) for k in found])
+    return strength(label)*(f@np.stack(list(found.values())))/(f@f)
+
+# %% ../nbs/04_effects.ipynb #58cca8f7
+@patch
+def dose_amplitude(self:Effects, label) -> float:
+    "c of @eq-amplitude between the doses of a perturbation, over all types; 1 if fewer than 2 were tried"
+    sums, known = np.zeros(2), set() if self.halves is None else set(self.halves.index)
+    for t in self.table.index.get_level_values(0).unique():
+        labels = [k for k in self.other_doses(label) if self.seen(t, k)]
+        if len(labels)<2 or not {(t, 0), (t, 1)} <= known: continue
+        f = np.array([self.conditions.strength(self.conditions.parts(k)[0]) for k in labels])
+        X = self.table.loc[[(t, k) for k in labels]].to_numpy()
+        for p,other in zip(halves := self.halves.loc[t].to_numpy(), halves[::-1]):
+            S = log_mean(X, self.kind)-log_mean(p, self.kind)
+            for j in np.argsort(f)[:-1]:
+                g, rest = np.delete(f, j), np.delete(S, j, 0)
+                d_hat = apply_lfc(p, f[j]*(g@rest)/(g@g), self.kind)-p
+                sums += (d_hat*(X[j]-other)).sum(), (d_hat**2).sum()
+    return float(np.clip(sums[0]/sums[1], 0, 1.2)) if sums[1] else 1.
+
+# %% ../nbs/04_effects.ipynb #7cd27e25
 @patch
 def expected(self:Effects, p, cell_type, label):
     """The log fold change (G,) to expect of cells with control profile `p` (G,), from other groups;
     None if they say nothing about it"""
     if types := self.types(label, but=cell_type): return self.from_types(p, label, types)
     parts = self.conditions.parts(label)
-    if len(parts)<2: return self.from_features(cell_type, label)
+    if len(parts)<2:
+        by_curve = self.from_doses(p, cell_type, label)
+        return self.from_features(cell_type, label) if by_curve is None else by_curve
     def change(part):
         if self.seen(cell_type, part): return self.changes(part, [cell_type])[0]
         change = self.expected(p, cell_type, part)
@@ -370,6 +482,9 @@ def amplitude(self:Effects, label, most=20) -> float:
     """The share of an effect that carries over to a type not seen, or to a perturbation nobody
     tried, @eq-amplitude, shrunk; what is plausible before if fewer than 2 groups can be left out"""
     if label in self.amplitudes: return self.amplitudes[label]
+    if not self.types(label) and self.other_doses(label):
+        self.amplitudes[label] = self.dose_amplitude(label)
+        return self.amplitudes[label]
     prior, tau = (.5, .3) if self.untried(label) else (1., .2)
     if len(own := self.carried_over(label))<2: return prior
     others = self._others(label, most) if self.types(label) else []
@@ -389,7 +504,9 @@ def _similar_cases(self:Effects, label):
     n_parts = lambda k: len(self.conditions.parts(k))
     groups = [g for g in self.table.index if g[1]!=self.conditions.control and self.seen(*g)]
     if self.types(label): return [(g, [g]) for g in groups if g[1]==label]
-    pairs = [g for g in groups if n_parts(g[1])==n_parts(label) and (n_parts(label)>1 or g[1] in self.tried(g[0]))]
+    alike = self.other_doses if self.other_doses(label) else lambda k: ()
+    pairs = [g for g in groups if n_parts(g[1])==n_parts(label)
+             and (n_parts(label)>1 or g[1] in self.tried(g[0]) or alike(g[1]))]
     return [(g, [other for other in groups if other[1]==g[1]]) for g in pairs]
 
 # %% ../nbs/04_effects.ipynb #20ff0d39
@@ -397,13 +514,14 @@ def _similar_cases(self:Effects, label):
 def leave_group_out(self:Effects, label):
     """Predicted and real shifts, each (n, G), of groups that were seen, predicted as one not seen
     under `label` is; None if fewer than 3 can be"""
-    shifts = []
+    shifts, by_dose = [], not self.types(label) and self.other_doses(label)
     for (cell_type, k), hidden in self._similar_cases(label):
         p, x = (self.table.loc[(cell_type, o)].to_numpy() for o in (self.conditions.control, k))
         rest = self.without(hidden)
         change = rest.expected(p, cell_type, k)
         if change is None: continue
-        shifts.append((self.amplitude(label)*(apply_lfc(p, change, self.kind)-p), x-p))
+        share = (rest if by_dose else self).amplitude(k)
+        shifts.append((share*(apply_lfc(p, change, self.kind)-p), x-p))
     return tuple(map(np.stack, zip(*shifts))) if len(shifts)>2 else None
 
 # %% ../nbs/04_effects.ipynb #55f67e8a

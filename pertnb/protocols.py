@@ -42,12 +42,16 @@ def _each_context(cells, target, min_cells, column=None):
 # %% ../nbs/22_protocols.ipynb #40935cee
 def _each_perturbation(cells, min_cells):
     "Single perturbations with enough cells, to be left out as wholes; their features must say what they are"
-    if cells.conditions.features is None:
+    conditions = cells.conditions
+    if conditions.features is None and not conditions.doses:
         raise InputError('A perturbation that no cell was given is known by its features only: '
                          'name them (features, --features).')
     n = pd.Series(cells.condition).value_counts()
     held = [k for k in sorted(n.index[n>=min_cells]) if len(cells.conditions.parts(k))==1]
-    return [k for k in held if k!=cells.conditions.control]
+    held = [k for k in held if k!=conditions.control]
+    if conditions.features is not None: return held
+    base = {k: conditions.base(conditions.parts(k)[0]) for k in held} # a dose, if there are others
+    return [k for k in held if list(base.values()).count(base[k])>1]
 
 # %% ../nbs/22_protocols.ipynb #e2ede5e5
 def each_of(holdout):
@@ -59,7 +63,8 @@ def each_of(holdout):
 # %% ../nbs/22_protocols.ipynb #7dc7dc3e
 def each_perturbation(cells:PertData, holdout) -> bool:
     "Is every single perturbation to be left out in turn?"
-    return each_of(holdout) in ('perturbation', cells.keys['condition_key'])
+    columns = 'perturbation', cells.keys['condition_key'], cells.keys.get('dose_key', 'perturbation')
+    return each_of(holdout) in columns
 
 # %% ../nbs/22_protocols.ipynb #29d3d35d
 def _each_pair(cells):
@@ -219,7 +224,7 @@ def run_protocol(data,                   # Path, or name of a dataset
         raise InputError('A protocol runs in several processes: give it a file or the name of a '
                          'dataset, not cells in memory.')
     keys = ('condition_key','control','cell_type_key','layer','size_key','separator','covariate',
-            'features','gene_key','modality','obs','context_key')
+            'features','gene_key','modality','obs','context_key','dose_key')
     out, test_frac = Path(out), options.get('test_frac', .2)
     cells = open_dataset(data, **{k: options.get(k) for k in keys})
     check_likelihood(options.get('likelihood', 'nb'), cells)

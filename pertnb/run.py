@@ -376,7 +376,8 @@ def command_of(settings) -> str:
     if settings.get('context_key'): skip.append('cell_type_key') # the same columns
     given = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
     if isinstance(given.get('target'), list): given['target'] = _comma_separated(given['target'])
-    option = lambda k,v: ['--'+k.replace('_','-')] + ([] if v is True else [str(v)])
+    name = lambda k: 'dose' if k=='dose_key' else k.replace('_','-')
+    option = lambda k,v: ['--'+name(k)] + ([] if v is True else [str(v)])
     words = [word for k,v in given.items() for word in option(k, v)]
     return shlex.join(['pertnb', 'run', settings['source'], *words])
 

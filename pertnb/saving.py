@@ -7,6 +7,7 @@ __all__ = ['model_config', 'model_tensors', 'write_model', 'save_model', 'load_m
 
 # %% ../nbs/09_saving.ipynb #b4db0aa6
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ def model_config(model:CVAE) -> dict:
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
                 types=list(model.priors), covariates=model.covariates.shares,
                 features=None if conditions.features is None else list(conditions.features.index),
+                **({'doses': {k: asdict(o) for k,o in conditions.curves.items()}} if conditions.doses else {}),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
 # %% ../nbs/09_saving.ipynb #1a03747c
@@ -72,12 +74,24 @@ def _names(*lists):
                and len(set(names))==len(names) for names in lists)
 
 # %% ../nbs/09_saving.ipynb #7e5fae46
+def _curves_of(doses) -> dict:
+    "The curves of doses that a config holds"
+    def sound(v): return type(v) in (int, float) and 0<v<1e30
+    for values in doses.values():
+        h, k = values['h'], values['k']
+        if not (sound(values['top']) and (h is None and k is None or sound(k) and sound(h) and h<9)):
+            raise InputError('config.json holds a curve of doses that is none.')
+    return {name: DoseCurve(**values) for name,values in doses.items()}
+
+# %% ../nbs/09_saving.ipynb #1ced949e
 def _conditions_of(config, features=None) -> Conditions:
     "The conditions that a config names, described by the tensor of their features if there is one"
     labels, words, control = config['labels'], config['control_words'], config['control']
     if not (_names(labels, words) and isinstance(control, str)):
         raise InputError('config.json names no conditions.')
-    conditions = Conditions(labels, control, config['keys']['separator'], words)
+    dosed = config['keys'].get('dose_key') is not None
+    conditions = Conditions(labels, control, config['keys']['separator'], words, doses=dosed)
+    if dosed: conditions.use_curves(_curves_of(config['doses']))
     if (names := config.get('features')) is not None:
         if not (_names(names) and set(conditions.names[1:])<=set(names) and features is not None):
             raise InputError('config.json and model.safetensors do not fit together.')
@@ -109,7 +123,7 @@ def _config_is_sound(config, conditions, n_tensors):
             and (n_cells is None or [type(n) is int and n>0 for n in n_cells]==[True]*len(groups))
             and len({(t, i) for t,i in halves if i in (0,1)})==len(halves)
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
-            and _basis_is_sound(config) and set(keys)-{'covariate','gene_key'}==fields
+            and _basis_is_sound(config) and set(keys)-{'covariate','gene_key','dose_key'}==fields
             and all(_names(list(levels)) for levels in covariates.values())
             and all(v is None or isinstance(v, str) for v in keys.values())
             and _sizes_are_sound(config['sizes'], n_tensors))

@@ -34,14 +34,14 @@ from .report import *
 def open_dataset(data,             # AnnData, path, or the name of a dataset
                condition_key=None, control=None, cell_type_key=None, layer=None, size_key=None,
                separator=None, backed=False, covariate=None, features=None,
-               gene_key=None, modality=None, obs=None, context_key=None) -> PertData:
+               gene_key=None, modality=None, obs=None, context_key=None, dose_key=None) -> PertData:
     "The cells to work with, checked"
     if backed and not (modality is None and obs is None):
         raise InputError('Cells that stay in their file are read as they are: backed (--backed) goes '
                          'with neither modality (--modality) nor obs (--obs).')
     keys = dict(condition_key=condition_key, control=control, cell_type_key=cell_type_key,
                 layer=layer, size_key=size_key, separator=separator, covariate=covariate,
-                gene_key=gene_key, context_key=context_key)
+                gene_key=gene_key, context_key=context_key, dose_key=dose_key)
     keys = {k: v for k,v in keys.items() if v is not None}
     known = known_datasets[data][1] if isinstance(data, str) and data in known_datasets else {}
     if context_key is not None: known = {k: v for k,v in known.items() if k!='cell_type_key'}
@@ -100,6 +100,7 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
              gene_key:str=None,        # Column of var with gene names (symbols); the index by default
              modality:str=None,        # Of several kinds of values in a file, the one to read (rna)
              obs:str=None,             # Table (.csv) with labels that the file lacks, a row per cell
+             dose_key:str=None,        # Column of obs with doses, or times: labels become drugA@10
              n_genes:int=2000,         # Highly variable genes to model, 2 at least
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
@@ -124,7 +125,7 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
     cells = open_dataset(data, condition_key, control, cell_type_key, layer, size_key,
                          separator, backed, covariate, features, gene_key, modality, obs,
-                         context_key)
+                         context_key, dose_key)
     check_likelihood(likelihood, cells)
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
@@ -256,7 +257,7 @@ def name_targets(model:CVAE,
     others = [label for label in known.spelling.values() if label!=known.control]
     if not target:
         raise InputError(f'Say which condition to predict (target). There are: {shorten(others)}.')
-    whole = isinstance(target, str) and all(part in known.at for part in known.parts(target))
+    whole = isinstance(target, str) and all(known.has(part) for part in known.parts(target))
     asked = [target] if whole else target.split(',') if isinstance(target, str) else target
     names = list(dict.fromkeys(known.label(str(name).strip()) for name in asked))
     known(names)

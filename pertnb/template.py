@@ -112,9 +112,20 @@ def _choose_values(kinds, values, layer, adata):
     return (first('counts') or first('log-normalised') or ['X'])[0]
 
 # %% ../nbs/23_template.ipynb #5208b2f8
+def _refuse_numbers(obs, key, control):
+    "`InputError` if the condition column holds numbers, as doses and times are, none named as control"
+    column = obs[key]
+    numbers = pd.to_numeric(column.astype(str), errors='coerce')
+    if column.dtype==bool or numbers.isna().any() or control in set(column.astype(str)): return
+    found = shorten((f'{o:g}' for o in sorted(numbers.unique())), 5)
+    raise InputError(f'obs[{key!r}] holds numbers ({found}), as doses and times are: name the column '
+                     f'of what was given with --condition-key, and this one with --dose {key}.')
+
+# %% ../nbs/23_template.ipynb #287ed01e
 def _try(look, adata, target, known_target):
     "Open the cells as a run would; fill in groups, notes and target, or raise `InputError`"
     keys = look.keys
+    if keys['condition_key']: _refuse_numbers(adata.obs, keys['condition_key'], keys['control'])
     if not (keys['condition_key'] and keys['control']):
         raise InputError('no column holds a word for control. Say --condition-key and --control.')
     cells = PertData(adata, **{k: v for k,v in keys.items() if k not in ('likelihood','modality','obs')})
@@ -124,7 +135,7 @@ def _try(look, adata, target, known_target):
     keys['target'] = target and cells.conditions.label(target) or known_target or rest.idxmax()
     choose_test(cells, check_choice(keys['target'], rest.index, 'target condition'))
 
-# %% ../nbs/23_template.ipynb #287ed01e
+# %% ../nbs/23_template.ipynb #eca2f350
 def inspect_dataset(data,           # AnnData, path of a file, or a study known by name
                   condition_key:str=None, # Column of obs that says what each cell was given; else proposed
                   control:str=None,       # The label of unperturbed cells in it
@@ -135,7 +146,8 @@ def inspect_dataset(data,           # AnnData, path of a file, or a study known 
                   separator:str='+',      # What stands between the parts of a pair in its label
                   gene_key:str=None,      # Column of var with gene names; the index by default
                   modality:str=None,      # Of several kinds of values in a file, the one to read
-                  obs:str=None            # Table (.csv) with labels that the file lacks
+                  obs:str=None,           # Table (.csv) with labels that the file lacks
+                  dose_key:str=None       # Column of obs with doses, or times: labels become drugA@10
                  ) -> Inspection:
     "Look at a dataset: values, likely columns, cells per group, and what a run would refuse"
     known = isinstance(data, str) and data in known_datasets
@@ -154,7 +166,8 @@ def inspect_dataset(data,           # AnnData, path of a file, or a study known 
     if name is not None: keys['layer'] = name
     if kinds[chosen]=='log-normalised': keys['likelihood'] = 'gaussian'
     if separator!='+': keys['separator'] = separator
-    more = dict(gene_key=gene_key, modality=modality, obs=obs and str(Path(obs).resolve()))
+    more = dict(gene_key=gene_key, modality=modality, obs=obs and str(Path(obs).resolve()),
+                dose_key=dose_key)
     keys |= {k: v for k,v in more.items() if v}
     if size_key or kinds[chosen]=='counts' and not keys.get('size_key'):
         totals = np.asarray(X.sum(1), dtype=float).ravel()

@@ -85,7 +85,8 @@ def training_step(state:TrainState, model, opt, batch:Batch):
     "Encode, sample, decode, loss, step; `model` and `opt` are the state's own, as the engine set them up"
     config, engine = state.config, state.engine
     batch, eps = engine.to_device((batch, shard_noise(engine, len(batch.x), config.n_latent)))
-    labels = batch.cell_type_id, batch.condition_id, batch.c[:,0]
+    is_control = state.model.conditions.control_share(batch.c)
+    labels = batch.cell_type_id, batch.condition_id, is_control
     terms = engine.all_gather(*model(batch, eps), *labels)                    # encode, sample, decode
     loss = batch_loss(state, *terms)                                          # loss
     where = f'in epoch {state.epoch}, batch {state.done+1}'
@@ -222,6 +223,7 @@ def fit(train:PertData,          # Training cells with the genes to model
         torch.manual_seed(config.seed)
         if (conditions := copy(train.conditions)).features is not None:
             conditions.use_features(conditions.features, set(train.condition))
+        if conditions.doses: conditions.use_curves(dose_curves(train))
         stays = Covariates.of(train.obs, train.covariates.shares)
         model = CVAE(train.genes, conditions, config.likelihood, **sizes, covariates=stays)
         train, val = _split_validation(model.learn_basis(train).prepare_data(train), config.val_frac, config.seed)
