@@ -543,6 +543,7 @@ def predict_and_score(settings, # The arguments of `speedrun`
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
     genes = differential_table(predictions[modes['C'].title], task.real[~task.observed.is_control],
                                task.controls, seed=config.seed)
+    if said := cells_only(model, task.controls.types, task.target): settings['notes'].append(said)
     contexts = scores_of_contexts(board, made, task, trained, config.seed)
     return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis, genes,
                contexts=contexts)
