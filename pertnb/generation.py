@@ -6,7 +6,8 @@
 __all__ = ['GenerationInput', 'modes', 'Anchor', 'BLOCK', 'decode_asked', 'Mode', 'mode', 'mode_A', 'mode_B', 'change_counts',
            'mode_C', 'sampled_profile', 'carried_share', 'expected_profile', 'calibrate_offset', 'is_new_context',
            'anchors', 'sample_anchored', 'control_cells', 'sources', 'prediction_obs', 'prediction_layers', 'as_adata',
-           'generate', 'expected_expression', 'expression_variance', 'sampling_variance', 'shift_interval']
+           'generate', 'expected_expression', 'expression_variance', 'donor_variance', 'cells_only',
+           'sampling_variance', 'shift_interval']
 
 # %% ../nbs/11_generation.ipynb #fcf22a63
 import warnings
@@ -398,18 +399,45 @@ def _training_shares(model, types, target):
                  for k in (target, model.conditions.control))
 
 # %% ../nbs/11_generation.ipynb #f14e9d9a
+def donor_variance(model:CVAE,
+                   controls:PertData,
+                   target:str,
+                   truth:bool=False # Of all donors there might be, instead of those of these cells?
+                  ):                # (G,); 0. if donors are not replicates
+    "@eq-donors"
+    found, sd = getattr(model, 'replicates', None), 0.
+    if found is None: return 0.
+    donors = controls.obs[found.column].astype(str).to_numpy()
+    for t,share in pd.Series(controls.types).value_counts(normalize=True).items():
+        if (t, target) not in found.shares: continue
+        here = pd.Series(donors[controls.types==t]).value_counts(normalize=True)*(not truth)
+        off = here.sub(pd.Series(found.shares[t, target]), fill_value=0.)
+        sd = sd + share*np.sqrt((off**2).sum()*found.variance.loc[(t, target)].to_numpy())
+    return sd**2
+
+# %% ../nbs/11_generation.ipynb #4e62d76b
+def cells_only(model:CVAE, types, target:str) -> str:
+    "What to say where intervals count cells but cannot count donors; '' otherwise"
+    found = getattr(model, 'replicates', None)
+    groups = {(t, target) for t in set(types) if model.effects.seen(t, target)}
+    if not len(model.covariates) or not groups or found and groups & set(found.shares): return ''
+    return (f'No covariate has 3 levels with cells of both kinds ({shorten(model.covariates.shares)}): '
+            'intervals count cells, not donors.')
+
+# %% ../nbs/11_generation.ipynb #fc403863
 def sampling_variance(model:CVAE,
                       controls:PertData, # With the model's genes
                       predicted,         # Cells of mode C from them, k × genes
                       target:str,
                       n=None             # Real cells to compare with; as many as controls
                      ) -> np.ndarray:    # (G,)
-    "σ² of @eq-interval"
+    "σ² of @eq-interval, with that of donors where a covariate has replicates (@eq-donors)"
     k, counted = len(controls), model.likelihood!='gaussian'
     molecule = np.log1p(1e4/controls.library_size).mean() if counted else 0.
     v, u = (expression_variance(x, molecule) for x in (predicted, controls.x))
     perturbed, control = _training_shares(model, controls.types, target)
-    return v*(1/k + 1/(n or k) + perturbed) + u*control
+    cells = v*(1/k + 1/(n or k) + perturbed) + u*control
+    return cells + donor_variance(model, controls, target, truth=n==np.inf)
 
 # %% ../nbs/11_generation.ipynb #a11f1070
 def _unseen_share(model, controls, target):
@@ -451,6 +479,7 @@ def shift_interval(models,             # A trained model, or several that differ
     variance = shifts.var(0, ddof=1)/len(models) if len(models)>1 else 0.
     unseen, width = _unseen_share(models[0], controls, target)
     level = _level(width, coverage, target) if unseen>.1 else coverage
+    if said := cells_only(models[0], controls.types, target): warnings.warn(said, Note, stacklevel=2)
     seen = 1-unseen if width else 1.
     variance = variance + seen*sampling_variance(models[0], controls, cells[0], target, n)
     half = norm.ppf(.5+(level or coverage)/2)*np.sqrt(variance)

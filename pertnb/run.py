@@ -559,6 +559,7 @@ def predict_and_score(settings, # The arguments of `speedrun`
         return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis,
                    genes, targets, places)
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
+    if said := cells_only(model, task.controls.types, task.target): settings['notes'].append(said)
     contexts = scores_of_contexts(board, made, task, trained, config.seed)
     return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis, genes,
                contexts=contexts)

@@ -20,6 +20,11 @@ from .effects import *
 from .model import *
 
 # %% ../nbs/09_saving.ipynb #3238dd09
+def _replicates_config(found):
+    "What can be JSON of `Replicates`: the covariate, the groups, the shares of its levels; or `None`"
+    return found and dict(column=found.column, groups=list(found.shares), shares=list(found.shares.values()))
+
+# %% ../nbs/09_saving.ipynb #a93dbfe4
 def model_config(model:CVAE) -> dict:
     "Names and sizes of a model, and how its training cells were read"
     from importlib.metadata import version
@@ -32,6 +37,7 @@ def model_config(model:CVAE) -> dict:
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
                 types=list(model.priors), covariates=model.covariates.shares,
+                replicates=_replicates_config(getattr(model, 'replicates', None)),
                 features=None if conditions.features is None else list(conditions.features.index),
                 **({'doses': {k: asdict(o) for k,o in conditions.curves.items()}} if conditions.doses else {}),
                 versions={package: version(package) for package in ('pertnb','torch')})
@@ -46,6 +52,8 @@ def model_tensors(model:CVAE) -> dict:
         along['along.features'] = torch.from_numpy(model.conditions.rows[1:,1:])
     if (halves := model.effects.halves) is not None:
         along['along.halves'] = torch.from_numpy(halves.to_numpy(np.float32))
+    if (found := getattr(model, 'replicates', None)) is not None:
+        along['along.between'] = torch.from_numpy(found.variance.to_numpy(np.float32))
     return {name: v.contiguous() for name,v in (model.state_dict()|along).items()}
 
 # %% ../nbs/09_saving.ipynb #17980d65
@@ -112,6 +120,16 @@ def _sizes_are_sound(sizes, n_tensors):
     return whole and sizes['n_layers']<=n_tensors and 0<=sizes['dropout']<1
 
 # %% ../nbs/09_saving.ipynb #7dfdccfa
+def _replicates_are_sound(found, covariates):
+    "Could these be groups with shares of a covariate's levels? `None` could"
+    if found is None: return True
+    groups, shares = [tuple(group) for group in found['groups']], found['shares']
+    share = lambda v: isinstance(v, (int, float)) and 0<v<=1
+    return (found['column'] in covariates and 0<len(groups)==len(set(groups))==len(shares)
+            and all(len(group)==2 and all(isinstance(o, str) for o in group) for group in groups)
+            and all(len(o)>2 and all(map(share, o.values())) for o in shares))
+
+# %% ../nbs/09_saving.ipynb #7a077103
 def _config_is_sound(config, conditions, n_tensors):
     "Could `save_model` have written this?"
     groups, keys, n_cells = config['groups'], config['keys'], config.get('group_sizes')
@@ -125,6 +143,7 @@ def _config_is_sound(config, conditions, n_tensors):
             and config['kind'] in ('counts','log-normalised') and conditions.names==config['conditions']
             and _basis_is_sound(config) and set(keys)-{'covariate','gene_key','dose_key'}==fields
             and all(_names(list(levels)) for levels in covariates.values())
+            and _replicates_are_sound(config.get('replicates'), covariates)
             and all(v is None or isinstance(v, str) for v in keys.values())
             and _sizes_are_sound(config['sizes'], n_tensors))
 
@@ -138,6 +157,8 @@ def _tensor_shapes(model:CVAE, config) -> dict:
         along['along.features'] = (len(config['features']), model.conditions.rows.shape[1]-1)
     if config.get('halves') is not None:
         along['along.halves'] = (len(config['halves']), len(model.genes))
+    if config.get('replicates') is not None:
+        along['along.between'] = (len(config['replicates']['groups']), len(model.genes))
     return {name: tuple(v.shape) for name,v in model.state_dict().items()} | along
 
 # %% ../nbs/09_saving.ipynb #4198b4c5
@@ -161,7 +182,7 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     "Give a model its weights and the statistics of its training cells"
     tensors = dict(tensors)
     profiles, mean, chol = (tensors.pop(f'along.{name}') for name in ('profiles','mean','chol'))
-    halves = tensors.pop('along.halves', None)
+    halves, between = (tensors.pop(f'along.{name}', None) for name in ('halves','between'))
     tensors.pop('along.features', None) # in the conditions
     model.load_state_dict(tensors, assign=True)
     def by_group(values, groups):
@@ -171,6 +192,9 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     halves = None if halves is None else by_group(halves, config['halves'])
     model.effects = Effects(table, model.conditions, config['kind'], halves)
     model.priors = dict(zip(config['types'], zip(mean, chol)))
+    if (found := config.get('replicates')) is not None: # none without covariates
+        shares = dict(zip(map(tuple, found['groups']), found['shares']))
+        model.replicates = Replicates(found['column'], shares, by_group(between, found['groups']))
     n_cells = config.get('group_sizes') # models saved by older versions have none
     model.group_sizes = None if n_cells is None else dict(zip(table.index, n_cells))
     for name in ('keys','size_genes','target_sum'): setattr(model, name, config[name])

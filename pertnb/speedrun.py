@@ -82,6 +82,15 @@ def _asked(task, target, left_out):
     return res | dict(notes=notes) if notes else res
 
 # %% ../nbs/21_speedrun.ipynb #1ea5637e
+def _of_start(model, n_latent, likelihood):
+    "Those of the model to start from, in place of the defaults"
+    theirs = model.sizes['n_latent'], model.likelihood
+    usual = speedrun_defaults['n_latent'], speedrun_defaults['likelihood']
+    return tuple(o if o!=u else t for o,u,t in zip((n_latent, likelihood), usual, theirs))
+
+speedrun_defaults = dict(n_latent=10, likelihood='nb')
+
+# %% ../nbs/21_speedrun.ipynb #88a9fdab
 @renamed(members='n_models')
 def speedrun(data='demo',              # AnnData, path of a file, or a name: demo, kang18
              condition_key:str=None,   # Column of obs that says what each cell was given
@@ -105,6 +114,7 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
              n_latent:int=10,          # Dimension of z
              epochs:int=20,            # Passes over the training cells
              n_models:int=1,           # Models behind the intervals; the first one predicts
+             start:str=None,           # Model (folder, or that of a run) whose weights to go on from
              backed:bool=False,        # Leave the cells in their file and read them when needed
              max_cells:int=None,       # Most test cells of each kind to score; all by default
              checkpoint:str=None,      # File for the state of the training, renewed every minute
@@ -120,6 +130,11 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
     "Predict perturbed cells from control cells and score the prediction on held-out cells"
     settings = dict(locals(), data=data if isinstance(data, (str,Path)) else 'AnnData',
                     obs=obs if obs is None else 'DataFrame' if isinstance(obs, pd.DataFrame) else str(obs))
+    if start is not None:
+        start = find_model(start)
+        n_latent, likelihood = _of_start(start, n_latent, likelihood)
+        named = str(settings['start']) if isinstance(settings['start'], (str,Path)) else 'CVAE'
+        settings |= dict(start=named, n_latent=n_latent, likelihood=likelihood)
     _check_settings(embedding, max_cells, n_genes, seed, n_models,
                     devices, nodes, accelerator, precision)
     fabric = launch_fabric(devices, nodes, accelerator, precision) if devices else None
@@ -134,7 +149,7 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
     for note in [*cells.notes, *settings.get('notes', [])]: warnings.warn(note, Note, stacklevel=3)
     config = dict(likelihood=likelihood, n_latent=n_latent, epochs=epochs, resume=resume,
                   fabric=fabric, progress=progress)
-    trained = [fit(task.train, **config, seed=seed+1000*i, checkpoint=path)
+    trained = [fit(task.train, **config, start=start, seed=seed+1000*i, checkpoint=path)
                for i,path in enumerate(checkpoint_files(checkpoint, n_models))]
     if fabric and fabric.global_rank: raise SystemExit # the first process goes on
     return predict_and_score(settings, cells, task, trained)

@@ -147,7 +147,7 @@ def group_sizes(train:PertData) -> dict:
 def attach_training_stats(model:CVAE, train:PertData) -> CVAE:
     "Give the model what it must know of its training cells"
     model.effects, model.priors = Effects.from_cells(train), type_priors(model, train)
-    model.group_sizes = group_sizes(train)
+    model.group_sizes, model.replicates = group_sizes(train), replicates(train)
     return model
 
 # %% ../nbs/08_training.ipynb #c4136cd8
