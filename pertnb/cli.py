@@ -144,7 +144,9 @@ def _run_many(data, out, force, seeds, jobs, options):
 def run_command(data, out, force, seeds, jobs, **options):
     """Train on DATA, predict, score, and draw: the whole run.
 
-    DATA is an .h5ad file, or a dataset known by name: demo (simulated, the default) or kang18.
+    DATA is a file of cells, or a dataset known by name: demo (simulated, the default) or kang18.
+    Files are .h5ad, 10x .h5 (labels from a table: --obs), MuData .h5mu (--modality rna), or .rds
+    with a Seurat or SingleCellExperiment object (pip install "pertnb[rds]").
 
     \b
     pertnb run
@@ -206,7 +208,7 @@ def show_command(run, out, force):
 @click.option('--out', required=True, type=click.Path(path_type=Path),
               help='The .h5ad file to write, atomically')
 def predict_command(model, controls, out, **options):
-    """Predict perturbed cells from the control cells in CONTROLS, an .h5ad file, with a trained
+    """Predict perturbed cells from the control cells in CONTROLS, a file of cells, with a trained
     MODEL: the folder of a run, or the model folder in it.
 
     The cells may be another study's: genes are found by name, depth, donors and cell types may be
@@ -226,7 +228,7 @@ def predict_command(model, controls, out, **options):
 @click.option('--out', type=click.Path(path_type=Path),
               help='Write the whole board to this .csv file')
 def score_command(pred, real, out, **options):
-    """Score the predicted cells in PRED against the real test cells in REAL, two .h5ad files.
+    """Score the predicted cells in PRED against the real test cells in REAL, two files of cells.
 
     REAL holds perturbed and control cells; PRED the same genes by name, counts or
     log1p-normalised, from any package.

@@ -133,11 +133,14 @@ def read_h5ad(path # A `.h5ad` file
             raise InputError(f'{path} cannot be read as an h5ad; it may be cut short: {reason}') from e
 
 # %% ../nbs/01_files.ipynb #5c925e2e
+class NotReadable(Exception): "What a file holds instead of something that can be read here"
+
 def _which(modality, names, path, default=None):
     "The kind of values to read: the one that was named, the default, or the only one"
     if modality is not None: return check_choice(modality, names, 'modality')
     if default in names: return default
     if len(names)==1: return names[0]
+    if not names: raise NotReadable('nothing in it')
     raise InputError(f'{path} holds several modalities: {shorten(names)}. '
                      'Say which one to read (modality, --modality).')
 
@@ -182,8 +185,6 @@ def _names(x):
     return None if x is None or isinstance(x, str) else [str(name) for name in x]
 
 # %% ../nbs/01_files.ipynb #a9b61a5a
-class NotReadable(Exception): "An object of R's of a kind that cannot be read here"
-
 def _r_matrix(m) -> tuple: # Cells × genes, sparse; names of genes and of cells, or `None`
     "A matrix of R's"
     slots, kind = _slots(m), _class(m)

@@ -1,10 +1,12 @@
-"Independent judges agree with our scoreboard: cell-eval and dcor, in an environment of their own."
+"Independent judges agree with our scoreboard: cell-eval, cell-eval2 and dcor, in environments of their own."
 import json, os, subprocess, sys, venv
 from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from pertnb.cli import main
 from pertnb.judge import load_for_scoring, score
 from pertnb.board import fit_pcs
 from pertnb.datasets import demo
@@ -12,16 +14,42 @@ from pertnb.speedrun import speedrun
 
 required = bool(os.environ.get('PERTNB_JUDGES')) # set in CI: there, judges that cannot be installed are a failure
 
-@pytest.fixture(scope='session')
-def judges(tmp_path_factory):
-    "A Python with cell-eval and dcor"
-    folder = tmp_path_factory.mktemp('judges')
+def python_with(folder, *packages):
+    "A Python that has these packages"
     venv.create(folder, with_pip=True)
     python = folder/'bin'/'python'
-    done = subprocess.run([python, '-m', 'pip', 'install', '-q', 'cell-eval', 'dcor'], capture_output=True, text=True)
-    if done.returncode and not required: pytest.skip('cell-eval and dcor cannot be installed here: '+done.stderr.strip().splitlines()[-1])
+    done = subprocess.run([python, '-m', 'pip', 'install', '-q', *packages], capture_output=True, text=True)
+    if done.returncode and not required: pytest.skip(f'{" and ".join(packages)} cannot be installed here: '+done.stderr.strip().splitlines()[-1])
     assert done.returncode == 0, done.stderr
     return python
+
+@pytest.fixture(scope='session')
+def judges(tmp_path_factory): return python_with(tmp_path_factory.mktemp('judges'), 'cell-eval', 'dcor')
+
+@pytest.fixture(scope='session')
+def judge2(tmp_path_factory): return python_with(tmp_path_factory.mktemp('judge2'), 'cell-eval2')
+
+@pytest.fixture(scope='session')
+def screen(tmp_path_factory):
+    "The folder of a run of all targets, and beside it the same with each prediction under the next one's name"
+    d = tmp_path_factory.mktemp('screen')
+    res = CliRunner().invoke(main, ['run', 'demo', '--target', 'all', '--epochs', '3', '--n-genes', '200', '--embedding', 'pca', '--out', str(d/'right')])
+    assert res.exit_code==0, res.output
+    (d/'wrong').mkdir()
+    a = ad.read_h5ad(d/'right'/'predictions.h5ad')
+    names = sorted(set(a.obs.condition)-{'control'}); following = dict(zip(names, names[1:]+names[:1]))
+    a.obs['condition'] = a.obs.condition.astype(str).replace(following).astype('category')
+    a.write_h5ad(d/'wrong'/'predictions.h5ad')
+    return d, names
+
+def judged(pred, real):
+    "Our values per perturbation, all modes as one prediction, as the others see them"
+    board = score(pred, real, 'condition', by='nothing', progress=False)
+    board = board[(board.prediction=='prediction') & (board.cell_type=='all') & (board.condition!='mean')]
+    return board.pivot(index='condition', columns='metric', values='value')
+
+def agree(ours, theirs, r, discrimination):
+    for k,name in dict(r=r, discrimination=discrimination).items(): np.testing.assert_allclose(ours[k], theirs.loc[ours.index, name], rtol=0, atol=1e-6, err_msg=k)
 
 def cell_eval(python, pred, real, out):
     "Its scores per perturbation"
@@ -38,6 +66,40 @@ def test_cell_eval_takes_our_predictions_as_they_are_and_agrees(judges, tmp_path
     ours = score(pred, tmp_path/'run'/'real.h5ad', 'condition', by='nothing') # both modes as one prediction, as cell-eval sees them
     r = ours[(ours.metric=='r') & (ours.prediction=='prediction')].value.item()
     assert abs(r-theirs.loc['IFNB','pearson_delta']) < 1e-6
+
+@pytest.mark.parametrize('labels', ['right', 'wrong'])
+def test_cell_eval_takes_a_screen_as_it_is_and_agrees(judges, screen, labels, tmp_path):
+    d, names = screen
+    pred, real = d/labels/'predictions.h5ad', d/'right'/'real.h5ad'
+    ours, theirs = judged(pred, real), cell_eval(judges, pred, real, tmp_path)
+    assert list(ours.index)==names and (ours.discrimination.eq(1).all() if labels=='right' else ours.discrimination.lt(1).any())
+    agree(ours, theirs, 'pearson_delta', 'discrimination_score_l1')
+
+def cell_eval2(python, pred, real, out, *more):
+    "Its scores per perturbation; ranks among all perturbations, as cell-eval counts them"
+    options = ['discrimination.rank_denominator=n', 'num_threads=1', 'device=cpu', 'control_source=real']
+    done = subprocess.run([python.parent/'cell-eval2', 'run', '-ap', pred, '-ar', real, '--pert-col', 'condition', '--control', 'control', '--no-target-genes', '--profile', 'anndata', '-o', out,
+                           *more, *(word for o in options for word in ('--set', o))], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return pd.read_csv(Path(out)/'results.csv').pivot(index='perturbation', columns='metric', values='value')
+
+@pytest.mark.parametrize('labels', ['right', 'wrong'])
+def test_cell_eval2_takes_a_screen_as_it_is_and_agrees(judge2, screen, labels, tmp_path):
+    pred, real = screen[0]/labels/'predictions.h5ad', screen[0]/'right'/'real.h5ad'
+    agree(judged(pred, real), cell_eval2(judge2, pred, real, tmp_path, '--input-type', 'lognorm'), 'delta_pearson', 'pds_l1')
+
+@pytest.mark.parametrize('labels', ['right', 'wrong'])
+def test_cell_eval2_agrees_on_counts(judge2, screen, labels, tmp_path):
+    "Counts in: at our scale, log1p(1e4) of each cell, both agree; its own default, log1p of 5e4 of summed cells, is another number, and takes our counts, too"
+    files = {'pred': screen[0]/labels/'predictions.h5ad', 'real': screen[0]/'right'/'real.h5ad'}
+    for name,path in files.items():
+        a = ad.read_h5ad(path)
+        ad.AnnData(a.layers['counts'], a.obs[['condition']], a.var[[]]).write_h5ad(tmp_path/f'{name}.h5ad')
+    pred, real = (tmp_path/f'{name}.h5ad' for name in files)
+    theirs = cell_eval2(judge2, pred, real, tmp_path/'cells', '--input-type', 'counts', '--version', 'v1', '--set', 'target_sum=10000', '--set', 'allow_discrete=true')
+    agree(ours := judged(pred, real), theirs, 'pearson_delta', 'discrimination_score_l1')
+    sums = cell_eval2(judge2, pred, real, tmp_path/'sums', '--input-type', 'counts')
+    assert list(sums.index)==list(ours.index) and sums.delta_pearson.notna().all()
 
 def test_cell_eval_agrees_on_several_perturbations(judges, tmp_path):
     a = demo(1500); del a.varm['true_mean'], a.uns['demo']
