@@ -34,6 +34,7 @@ def model_config(model:CVAE) -> dict:
                 labels=list(conditions.spelling.values()), control_words=sorted(conditions.words),
                 likelihood=model.likelihood, sizes=model.sizes, keys=model.keys,
                 size_genes=model.size_genes, target_sum=model.target_sum,
+                median_size=getattr(model, 'median_size', None),
                 groups=list(effects.table.index), group_sizes=n_cells, kind=effects.kind,
                 halves=None if effects.halves is None else [(t, int(i)) for t,i in effects.halves.index],
                 types=list(model.priors), covariates=model.covariates.shares,
@@ -109,9 +110,9 @@ def _conditions_of(config, features=None) -> Conditions:
 # %% ../nbs/09_saving.ipynb #cef6e921
 def _basis_is_sound(config):
     "Could these be genes that library sizes are sums over, or a sum that cells were normalised to?"
-    genes, total = config['size_genes'], config['target_sum']
-    possible = total is None or isinstance(total, (int, float)) and 0<total<1e12
-    return (genes is None or _names(genes)) and possible
+    genes, sums = config['size_genes'], (config['target_sum'], config.get('median_size'))
+    possible = lambda total: total is None or isinstance(total, (int, float)) and 0<total<1e12
+    return (genes is None or _names(genes)) and all(map(possible, sums))
 
 # %% ../nbs/09_saving.ipynb #0e432fe9
 def _sizes_are_sound(sizes, n_tensors):
@@ -198,6 +199,7 @@ def _fill(model:CVAE, config, tensors) -> CVAE:
     n_cells = config.get('group_sizes') # models saved by older versions have none
     model.group_sizes = None if n_cells is None else dict(zip(table.index, n_cells))
     for name in ('keys','size_genes','target_sum'): setattr(model, name, config[name])
+    model.median_size = config.get('median_size') # none in models saved by older versions
     return model
 
 # %% ../nbs/09_saving.ipynb #de1adeca

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['figure_endings', 'open_dataset', 'checkpoint_files', 'speedrun', 'save_board_figure', 'write_figure', 'find_model',
-           'name_targets', 'open_controls', 'predict', 'describe_predicted']
+           'name_targets', 'open_controls', 'depth_note', 'predict', 'describe_predicted']
 
 # %% ../nbs/21_speedrun.ipynb #651693a4
 import json, os, tempfile, warnings
@@ -324,6 +324,21 @@ def _free_for(out, controls, force):
     return out
 
 # %% ../nbs/21_speedrun.ipynb #6e076a82
+def depth_note(model:CVAE,
+               cells:PertData, # With the model's library sizes
+               most:float=3.   # Largest ratio of medians that nothing is said of
+              ) -> str:
+    "What to say where cells are read much deeper, or less, than the training cells; '' otherwise"
+    theirs, ours = getattr(model, 'median_size', None), cells.library_size
+    if theirs is None or ours is None or not len(ours): return ''
+    ratio = float(np.median(ours))/theirs
+    if 1/most<=ratio<=most: return ''
+    by, how = max(ratio, 1/ratio), 'deeper' if ratio>1 else 'less deep'
+    return (f'These control cells are {by:.1f} times {how} than the training cells (median library '
+            f'size {np.median(ours):.0f}, there {theirs:.0f}): what is predicted for them may be '
+            'less exact, rare genes above all.')
+
+# %% ../nbs/21_speedrun.ipynb #8a55963b
 def predict(model,                    # A `CVAE`, the folder of one, or the folder of a run
             controls,                 # Control cells: AnnData, or path of a file
             target:str,               # The condition to predict; several with commas between them
@@ -353,7 +368,9 @@ def predict(model,                    # A `CVAE`, the folder of one, or the fold
     if not 0<=missing_genes<1: raise InputError(f'missing_genes is a share, not {missing_genes}.')
     if out is not None: out = _free_for(out, controls, force)
     keys = {k: v for k,v in keys.items() if v is not None}
-    cells = model.prepare_data(open_controls(model, controls, backed, modality, obs, **keys), missing_genes)
+    opened = open_controls(model, controls, backed, modality, obs, **keys)
+    cells = model.prepare_data(opened, missing_genes)
+    if said := depth_note(model, cells): warnings.warn(said, Note, stacklevel=2)
     def one(target, out=None):
         return generate(model, cells, target, mode, n, seed, prior, shrinkage, out, progress)
     if out is None: return ad.concat([one(target) for target in targets], merge='same')

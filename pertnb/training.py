@@ -148,6 +148,7 @@ def attach_training_stats(model:CVAE, train:PertData) -> CVAE:
     "Give the model what it must know of its training cells"
     model.effects, model.priors = Effects.from_cells(train), type_priors(model, train)
     model.group_sizes, model.replicates = group_sizes(train), replicates(train)
+    model.median_size = None if train.kind!='counts' else float(np.median(train.library_size))
     return model
 
 # %% ../nbs/08_training.ipynb #c4136cd8

@@ -189,3 +189,13 @@ def test_what_is_no_run_is_refused(saved_run, tmp_path):
     run = Run.load(out); run.save(tmp_path/'folds'/'one'); refused(tmp_path/'folds', 'runs below it: one')
     (tmp_path/'folds'/'one'/'run.json').write_text('{"a":'); refused(tmp_path/'folds'/'one', 'not hold a whole run')
     (tmp_path/'folds'/'one'/'shifts.csv').unlink(); refused(tmp_path/'folds'/'one', 'shifts.csv is missing')
+
+def test_controls_of_another_depth_are_noted(study, tmp_path):
+    "Each molecule counted eight times"
+    out, file, _ = study
+    deep = ad.read_h5ad(file); deep.X = sp.csr_matrix(deep.X*8); deep.obs['total_counts'] = deep.obs.total_counts*8
+    deep.write_h5ad(tmp_path/'deep.h5ad')
+    res = call('predict', out, tmp_path/'deep.h5ad', '--target', 'IFNB', '--out', tmp_path/'p.h5ad')
+    assert res.exit_code==0 and 'times deeper than the training cells' in res.output, res.output
+    usual = call('predict', out, file, '--target', 'IFNB', '--out', tmp_path/'q.h5ad')
+    assert usual.exit_code==0 and 'times deeper' not in usual.output and 'less deep' not in usual.output
