@@ -7,11 +7,13 @@ __all__ = ['total_names', 'total_words', 'CONTEXT_SEPARATOR', 'Batch', 'same_sum
            'split_label', 'control_parts', 'split_dose', 'dose_text', 'spell_dose', 'DoseCurve', 'straight_lines',
            'Conditions', 'unique_names', 'library_sizes', 'guess_size_key', 'refuse_reserved', 'read_features',
            'Covariates', 'column_names', 'context_labels', 'context_columns', 'read_doses', 'with_doses', 'PertData',
-           'other_layers', 'example', 'sparse_counts', 'split_cells', 'split_cell_type', 'choose_genes', 'scan_backed']
+           'other_layers', 'example', 'gene_loadings', 'sparse_counts', 'split_cells', 'split_cell_type',
+           'choose_genes', 'scan_backed']
 
 # %% ../nbs/03_data.ipynb #f18b3192
 import warnings
 from collections import namedtuple
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -332,7 +334,7 @@ def refuse_reserved(condition_key=None, cell_type_key=None, labels=(), types=())
 # %% ../nbs/03_data.ipynb #99ec54c4
 def read_features(features, # DataFrame, path, or name in `uns` or `varm`
                   adata=None # Where names are looked up: AnnData, or path of an `.h5ad`
-                 ) -> pd.DataFrame: # Perturbations × features
+                 ) -> pd.DataFrame: # Perturbations × features; None for `loadings`, which cells make
     "A table of what is known of perturbations, checked"
     if isinstance(features, pd.DataFrame): table = features
     elif Path(str(features)).suffix in ('.csv','.tsv','.txt'):
@@ -341,6 +343,7 @@ def read_features(features, # DataFrame, path, or name in `uns` or `varm`
     else:
         a = adata if isinstance(adata, ad.AnnData) else None if adata is None else ad.read_h5ad(adata, backed='r')
         if a is None or not (features in a.uns or features in a.varm):
+            if features=='loadings': return None
             raise InputError(f'There are no features {str(features)!r}: give a table, a .csv file, '
                              'or a name in uns or varm.')
         table = a.uns[features] if features in a.uns else pd.DataFrame(np.asarray(a.varm[features]), a.var_names)
@@ -499,10 +502,13 @@ class PertData:
         self.obs = obs # all that is known of the cells, as it came
         self._read_labels(obs, all_control)
         self._name_conditions()
-        if features is not None: self.conditions.use_features(read_features(features, adata))
+        table = None if features is None else read_features(features, adata)
+        self.from_loadings = features is not None and table is None
+        if table is not None: self.conditions.use_features(table)
         self._check_group_sizes(min_cells)
         self.use_covariates(Covariates.of(obs, column_names(covariate, obs.columns)))
         sums = self._read_values(X, obs)
+        if self.from_loadings: self.learn_features()
         self.notes = [*_label_notes(self.conditions), *_dose_notes(self, all_control),
                       *_covariate_notes(self), *_size_notes(self, obs, sums)]
 
@@ -778,6 +784,40 @@ def mean_by(self:PertData,
         start += len(block)
     whole = np.bincount(of, weights, minlength=n)
     return (total/np.where(whole>0, whole, 1)[:,None]).astype(np.float32)
+
+# %% ../nbs/03_data.ipynb #5ea658be
+def gene_loadings(data:PertData,
+                  n:int=10       # Components
+                 ) -> pd.DataFrame: # Genes that control cells express × components
+    "Each gene's loadings in principal components of the control cells, genes standardised"
+    from scipy.sparse.linalg import LinearOperator, svds
+    x = data[data.is_control].to_memory().x.astype(float)
+    mean = np.asarray(x.mean(0)).ravel()
+    var = np.asarray((x*x).mean(0)).ravel()-mean**2
+    varies = np.flatnonzero(var>1e-12)
+    x, mean, sd = x[:,varies], mean[varies], np.sqrt(var[varies])
+    n = min(n, min(x.shape)-1)
+    if n<1: raise InputError('Loadings need 2 control cells and 2 genes that they express, at least.')
+    Z = LinearOperator(x.shape, dtype=float, matvec=lambda v: x@(v.ravel()/sd)-mean@(v.ravel()/sd),
+                       rmatvec=lambda u: (x.T@u.ravel()-mean*u.sum())/sd)
+    _, s, axes = svds(Z, n, v0=np.ones(min(x.shape)), solver='arpack')
+    loadings = (axes*s[:,None]/np.sqrt(x.shape[0])).T[:,::-1] # largest first
+    top = loadings[np.abs(loadings).argmax(0), np.arange(n)]
+    return pd.DataFrame(loadings*np.sign(top), data.genes[varies], [f'PC{i+1}' for i in range(n)])
+
+# %% ../nbs/03_data.ipynb #54aeba72
+@patch
+def learn_features(self:PertData) -> PertData:
+    "The same cells, with features made from their own control cells if that was asked for"
+    if not self.from_loadings: return self
+    table, self.conditions = gene_loadings(self), copy(self.conditions)
+    if gone := [name for name in self.conditions.names[1:] if name not in table.index]:
+        raise InputError(f'Loadings are known of genes that control cells express, and '
+                         f'{shorten(gone)} is none: say which column of var has such names '
+                         '(gene_key, --gene-key), give a table with a row for each perturbation '
+                         '(--features FILE), or drop those cells.')
+    self.conditions.use_features(table)
+    return self
 
 # %% ../nbs/03_data.ipynb #c13e2196
 Batch = namedtuple('Batch', 'x c y s cell_type_id condition_id', defaults=(None, None, None, None))

@@ -335,11 +335,14 @@ def left_out_weights(F,            # Features, (n, F)
 
 # %% ../nbs/04_effects.ipynb #9b671bee
 def choose_feature_penalty(F, S, p, kind, grid=(.1,.3,1.,3.,10.,1e3)) -> float:
-    "The λ with which each perturbation's profile is predicted best from the others' features"
+    """The λ with which each perturbation's profile is predicted best from the others' features; the
+    largest one that is not worse by more than a standard error"""
     if len(F)<4: return 1.
-    X = apply_lfc(p, S, kind)
-    error = lambda penalty: ((apply_lfc(p, left_out_weights(F, penalty)@S, kind)-X)**2).sum()
-    return min(grid, key=error)
+    predicted = lambda penalty: apply_lfc(p, left_out_weights(F, penalty)@S, kind)
+    errors = {o: ((predicted(o)-apply_lfc(p, S, kind))**2).sum(1) for o in grid}
+    best = errors[min(grid, key=lambda o: errors[o].sum())]
+    good = lambda d: d.mean()<=d.std()/np.sqrt(len(d)-1)
+    return max(o for o in grid if good(errors[o]-best))
 
 # %% ../nbs/04_effects.ipynb #db85195b
 @patch

@@ -128,7 +128,8 @@ def expected_profile(model:CVAE,
     by_rules = apply_lfc(p, change, effects.kind)-p
     by_network = (sampled_profile(model, mode_B, ask)
                   - sampled_profile(model, mode_B, ask._replace(c=ask.batch.c)))
-    blend = (1-shrinkage)*by_network + shrinkage*by_rules
+    w = 1. if effects.untried(target) else shrinkage # a network makes something of any features
+    blend = (1-w)*by_network + w*by_rules
     return np.maximum(p + carried_share(effects, t, target)*blend, 0)
 
 # %% ../nbs/11_generation.ipynb #c4d531a3

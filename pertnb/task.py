@@ -267,7 +267,8 @@ def split(cls:Task,
     targets = tuple(dict.fromkeys(choose_target(data, name, holdout) for name in asked))
     if (held := read_holdout(data, holdout, targets)).whole: holdout = held.value
     test = test_of_targets(data, targets, holdout, seed, test_frac)
-    train = data[~test].to_genes(choose_genes(data[~test], n_genes))
+    left = data[~test].learn_features()
+    train = left.to_genes(choose_genes(left, n_genes))
     controls = some_of(source_controls(data, test, targets[0], holdout), max_cells, seed)
     perturbed = [some_of(test & (data.condition==label), max_cells, seed) for label in targets]
     observed = np.union1d(controls, np.concatenate(perturbed))
