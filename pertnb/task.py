@@ -40,21 +40,26 @@ class Holdout:
     value:str=None  # A condition, a cell type, or a value of `column`; `None`: a share of all cells
     column:str=None # The obs column that names the group; `None`: the cell type, or a condition
     whole:bool=False # Is it a condition, held out whole?
+    only:str=None   # The one condition of the group that is held out; `None`: all of them
 
     def __str__(self):
+        if self.only: return f'held-out {self.only} in {self.column or "type"} {self.value}'
         if self.value is None: return 'held-out cells'
         if self.whole: return f'held-out condition {self.value}'
         return f'held-out {self.column or "type"} {self.value}'
 
 # %% ../nbs/16_task.ipynb #270849f5
 def read_holdout(data:PertData,
-                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3', or `None`
+                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3', 'drugA in CD14 Mono', or `None`
                  targets=()    # The conditions to predict
                 ) -> Holdout:
-    "What is meant by `holdout`: a cell type goes first, then a target, then `column=value`"
+    "What is meant by `holdout`: a cell type goes first, then a target, then `target in` a group"
     if holdout is None: return Holdout()
     if data.cell_type is not None and holdout in set(data.cell_type): return Holdout(holdout)
     if (label := data.conditions.label(holdout)) in targets: return Holdout(label, whole=True)
+    for target in targets: # one condition of a group
+        name, within, group = str(holdout).partition(f'{target} in ')
+        if within and not name: return replace(read_holdout(data, group), only=target)
     column, sign, value = str(holdout).partition('=')
     if not sign or column not in data.obs: return Holdout(holdout)
     check_choice(value, sorted(set(data.obs[column].astype(str))), f'value of obs[{column!r}]')
@@ -77,6 +82,7 @@ def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2,
     elif held.whole: test = data.condition==target
     elif held.column is None: test = split_cell_type(data, held.value)
     else: test = in_group(data, held) & ~data.is_control
+    if held.only: test &= data.condition==held.only
     if check: check_test(data, test, target, holdout)
     return test
 
