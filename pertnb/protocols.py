@@ -142,7 +142,7 @@ def finished(folder, args:dict) -> bool:
 def _end_with_parent():
     "End this process when the one that holds the other end of its input is gone"
     def wait():
-        sys.stdin.buffer.read()
+        os.read(0, 1) # not sys.stdin, whose lock would be held when Python ends
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
 
@@ -180,15 +180,26 @@ def _stop_folds(out):
         if Path(folder).parent==Path(out): process.kill()
 
 # %% ../nbs/22_protocols.ipynb #23c3a728
+def _local_cluster(jobs):
+    "A scheduler and a worker in this process, with `jobs` threads and without any port"
+    from distributed import LocalCluster # slow to import
+    loopback = '127.0.0.1:0' # with None, the scheduler's pages would be served to everybody
+    cluster = LocalCluster(n_workers=1, threads_per_worker=jobs, processes=False, memory_limit=0,
+                           dashboard_address=loopback, worker_dashboard_address=loopback,
+                           silence_logs=logging.CRITICAL)
+    async def close_ports():
+        for o in (cluster.scheduler, *cluster.workers.values()): o.http_server.stop()
+    cluster.sync(close_ports)
+    return cluster
+
+# %% ../nbs/22_protocols.ipynb #06f6b7a6
 @contextlib.contextmanager
 def _connect(cluster, jobs):
     "A client of the scheduler at the address `cluster`, or of our own with `jobs` threads"
-    from distributed import Client, LocalCluster # slow to import
+    from distributed import Client
     logging.getLogger('distributed').setLevel(logging.CRITICAL)
     with contextlib.ExitStack() as stack:
-        if cluster is None:
-            cluster = stack.enter_context(LocalCluster(n_workers=1, threads_per_worker=jobs,
-                processes=False, dashboard_address=None, memory_limit=0, silence_logs=50))
+        if cluster is None: cluster = stack.enter_context(_local_cluster(jobs))
         try: client = Client(cluster, timeout=5, set_as_default=False)
         except (OSError, ValueError) as e:
             raise InputError(f'No scheduler of dask answers at {cluster!r} ({e}): say where it '

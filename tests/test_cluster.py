@@ -1,6 +1,7 @@
 "Folds on the workers of a dask scheduler: one that is killed loses nothing, and what they cannot see is said first."
 import filecmp, json, os, signal, subprocess, sys, time
 from pathlib import Path
+import anndata as ad
 import psutil
 import pytest
 from click.testing import CliRunner
@@ -71,6 +72,9 @@ def test_a_killed_worker_loses_nothing(data, usual, cluster, tmp_path):
     said, wrong = run.communicate(timeout=240)
     assert run.returncode==0, wrong
     assert 'Mean over 3 folds' in said
+    page = (tmp_path/'out'/'report.html').read_text() # of all folds, and nothing from elsewhere
+    for k in range(3): assert f'href="cells-seed{k}/report.html"' in page and (tmp_path/'out'/f'cells-seed{k}'/'report.html').exists()
+    assert 'src="data:image/png' in page and not [o for o in ('src="http', 'href="http', '<link', '@import', 'url(') if o in page]
     for name in ('scoreboards.csv', 'summary.csv'): assert filecmp.cmp(usual[0]/name, tmp_path/'out'/name, shallow=False), name
     assert not [o.name for o in (tmp_path/'out').iterdir() if 'seen' in o.name or 'part' in o.name]
 
@@ -115,6 +119,20 @@ def test_nothing_listens_and_nothing_is_left(tmp_path):
     with _connect(None, 2) as client:
         assert not [c for c in here.net_connections() if c.status=='LISTEN']
         assert client.submit(lambda: 2).result()==2
+
+def test_each_perturbation_within_one_context(data, tmp_path):
+    "Its cells there are not learned from; those of the others there are"
+    a = ad.read_h5ad(data); a[a.obs.condition.isin(['control','IFNB','drugA'])].write_h5ad(tmp_path/'two.h5ad')
+    args = [f'--{k.replace("_", "-")}={v}' for k,v in quick.items() if k not in ('progress','target')]
+    res = CliRunner().invoke(main, ['run', str(tmp_path/'two.h5ad'), *args, '--target', 'each', '--holdout', 'CD14 Mono', '--out', str(tmp_path/'out')])
+    assert res.exit_code==0, res.output
+    assert {o.name for o in (tmp_path/'out').iterdir() if o.is_dir()}=={'IFNB_in_CD14_Mono', 'drugA_in_CD14_Mono'}
+    real = ad.read_h5ad(tmp_path/'out'/'IFNB_in_CD14_Mono'/'real.h5ad').obs
+    assert set(real.condition)=={'control','IFNB'} and set(real.cell_type)=={'CD14 Mono'}
+    said = json.loads((tmp_path/'out'/'IFNB_in_CD14_Mono'/'run.json').read_text())
+    assert said['holdout']=='IFNB in CD14 Mono'
+    wrong = CliRunner().invoke(main, ['run', str(tmp_path/'two.h5ad'), *args, '--target', 'each', '--out', str(tmp_path/'no')])
+    assert wrong.exit_code==1 and 'name the context' in wrong.output and not (tmp_path/'no').exists()
 
 def test_ctrl_c_ends_the_folds(data, tmp_path):
     code = ('import sys; from pertnb.protocols import run_protocol; '
