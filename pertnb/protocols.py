@@ -8,6 +8,7 @@ __all__ = ['each_of', 'each_perturbation', 'folds', 'finished', 'one_fold', 'sta
 
 # %% ../nbs/22_protocols.ipynb #21fc17cd
 import contextlib, html, json, logging, os, shutil, subprocess, sys, threading, uuid
+import warnings
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
@@ -224,6 +225,8 @@ def _check_workers(client, data, out):
         ours = _look(data, mark, cwd)
         looks = client.run(_look, str(data), str(mark), cwd, on_error='return')
     finally: mark.unlink()
+    if not looks: warnings.warn('The scheduler has no worker yet: the folds wait for one.', Note,
+                                stacklevel=2)
     for worker,seen in looks.items():
         if isinstance(seen, Exception):
             raise InputError(f'The worker {worker} cannot run pertnb: {shorten([str(seen)])}.')
@@ -399,10 +402,8 @@ def _write_report(out, boards, res):
 # %% ../nbs/22_protocols.ipynb #91153db1
 def run_folds(data, out, todo, options, jobs, force, progress, cluster=None):
     "The folds in `todo` that are not there yet, and the summary of all"
-    if force:
-        for k in todo: shutil.rmtree(out/k, ignore_errors=True)
     done = lambda k, args: finished(out/k, dict(options, source=str(data), **args))
-    left = {k: args for k,args in todo.items() if not done(k, args)}
+    left = {k: args for k,args in todo.items() if force or not done(k, args)}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     if cluster is None: jobs = min(jobs or cores, len(todo))
     threads = None if cluster else max(cores//jobs, 1) # also when few are left: last bits differ
@@ -411,6 +412,7 @@ def run_folds(data, out, todo, options, jobs, force, progress, cluster=None):
     if each:
         with _connect(cluster, jobs) as client:
             if cluster: _check_workers(client, data, out)
+            for k in left if force else (): shutil.rmtree(out/k, ignore_errors=True)
             start_folds(client, each, out.absolute(), jobs, progress)
     boards = pd.concat([read_board(out/k) for k in todo], ignore_index=True)
     boards.to_csv(out/'scoreboards.csv', index=False)
@@ -470,5 +472,7 @@ def run_protocol(data,                   # Path, or name of a dataset
     _check_folder(out)
     for args in todo.values():
         choose_test(cells, args['target'], args['holdout'], args['seed'], test_frac)
+    if cluster:
+        with _connect(cluster, None): pass # does it answer?
     out.mkdir(parents=True, exist_ok=True)
     with only_writer(out): return run_folds(data, out, todo, options, jobs, force, progress, cluster)
