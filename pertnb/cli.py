@@ -117,10 +117,10 @@ def _run_once(data, out, force, options):
                'history.csv, model/; begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3
-def _run_many(data, out, force, seeds, jobs, options):
+def _run_many(data, out, force, seeds, jobs, cluster, options):
     "Every fold of a protocol, each in a folder below `out`"
     options |= dict(checkpoint=None, resume=False) # complete folds stay
-    options |= dict(seeds=seeds, jobs=jobs, force=force)
+    options |= dict(seeds=seeds, jobs=jobs, cluster=cluster, force=force)
     res = in_one_line(lambda: run_protocol(data, out, **options), out)
     def shown(column, **kw):
         table = summary_table(res, column).map('{:.3f}'.format)
@@ -128,7 +128,8 @@ def _run_many(data, out, force, seeds, jobs, options):
     click.echo(shown('value'))
     if seeds>1: click.echo('\nsd over seeds\n'+shown('sd', arrows=False))
     click.echo(f'\nMean over {res.folds.max()} folds. '
-               f'Written to {out}: a folder for each, scoreboards.csv, summary.csv')
+               f'Written to {out}: a folder for each, scoreboards.csv, summary.csv, '
+               'folds (.png, .svg); begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #23455692
 @main.command('run')
@@ -137,11 +138,13 @@ def _run_many(data, out, force, seeds, jobs, options):
 @click.option('--seeds', default=1, show_default=True,
               help='How many training seeds, from --seed on')
 @click.option('--jobs', type=int,
-              help='Processes for several folds; as many as there are cores by default')
+              help='Folds at a time; by default as many as there are cores, or workers of --cluster')
+@click.option('--cluster', help='Address of a dask scheduler (tcp://HOST:8786) whose workers run the '
+              'folds; DATA and --out must be on a file system that all of them share')
 @click.option('--out', type=click.Path(path_type=Path), default='pertnb_run', show_default=True,
               help='Folder for the results')
 @click.option('--force', is_flag=True, help='Replace an earlier run in that folder')
-def run_command(data, out, force, seeds, jobs, **options):
+def run_command(data, out, force, seeds, jobs, cluster, **options):
     """Train on DATA, predict, score, and draw: the whole run.
 
     DATA is a file of cells, or a dataset known by name: demo (simulated, the default) or kang18.
@@ -169,15 +172,21 @@ def run_command(data, out, force, seeds, jobs, **options):
     any dose, also one that no cell had: pertnb predict pertnb_run controls.h5ad --target drugA@5.
 
     With --holdout each every cell type is left out in turn, with --holdout donor=each every value
-    of that column, with --holdout pairs every pair A+B. Then, and with several --seeds, each fold
-    is a folder under --out, and a run that was stopped goes on where it was.
+    of that column, with --holdout pairs every pair A+B. With --target each --holdout B every
+    perturbation in turn is left out in type B only (donor=D3: in that donor), and seen elsewhere;
+    --target IFNB --holdout "IFNB in B" is one of these. Then, and with several --seeds, each fold
+    is a folder under --out, and a run that was stopped goes on where it was. They run on this
+    machine, or with --cluster tcp://HOST:8786 on the workers of a dask scheduler (Slurm,
+    Kubernetes), each with as many threads as its worker's OMP_NUM_THREADS says.
 
     The state of the training is kept in OUT.checkpoint until the run is complete: after Ctrl-C or
     a crash, the same command with --resume goes on from there, to the same result.
     """
     options = {k: v for k,v in options.items() if v is not None or k not in speedrun.old_names}
-    many = options['holdout']=='pairs' or each_of(options['holdout']) is not None or seeds>1
-    if many: _run_many(data, out, force, seeds, jobs, options)
+    target, holdout = options['target'], options['holdout']
+    many = target=='each' or holdout=='pairs' or each_of(holdout) is not None or seeds>1
+    if many: _run_many(data, out, force, seeds, jobs, cluster, options)
+    elif cluster: raise click.UsageError('--cluster is for several folds (--holdout each, --seeds 3).')
     else: _run_once(data, out, force, options)
 
 # %% ../nbs/24_cli.ipynb #38767f5d

@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['each_of', 'each_perturbation', 'folds', 'finished', 'one_fold', 'start_fold', 'start_folds', 'read_board', 'summary',
-           'run_folds', 'run_protocol', 'summary_table']
+           'summary_table', 'fold_scores', 'folds_plot', 'folds_report', 'run_folds', 'run_protocol']
 
 # %% ../nbs/22_protocols.ipynb #21fc17cd
-import json, os, shutil, subprocess, sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import contextlib, html, json, logging, os, shutil, subprocess, sys, threading, uuid
+import warnings
 from pathlib import Path
+from string import Template
+from urllib.parse import quote
 
 import pandas as pd
 import torch
@@ -19,8 +21,13 @@ from .datasets import *
 from .data import *
 from .model import *
 from .training import *
+from .generation import *
+from .board import *
 from .tables import *
 from .task import *
+from .figure import *
+from .report import *
+from .report import _head
 from .speedrun import *
 
 # %% ../nbs/22_protocols.ipynb #e4454202
@@ -79,6 +86,24 @@ def _each_pair(cells):
                          '(separator, --separator).')
     return held
 
+# %% ../nbs/22_protocols.ipynb #b447c5de
+def _each_within(cells, holdout, min_cells):
+    "Each perturbation's cells in one context in turn: target and holdout, those that can be scored"
+    if not holdout or each_of(holdout) is not None or holdout=='pairs':
+        raise InputError('Target each leaves out every perturbation in one context: name the '
+                         "context, a cell type or column=value (holdout, --holdout 'CD14 Mono').")
+    there = read_holdout(cells, holdout)
+    group = in_group(cells, there)
+    if not group.any(): choose_test(cells, cells.condition[0], holdout) # which says what there is
+    n = pd.Series(cells.condition[group & ~cells.is_control]).value_counts()
+    arms = [dict(target=k, holdout=f'{k} in {holdout}') for k in sorted(n.index[n>=min_cells])]
+    def can_be_scored(arm):
+        try: return choose_test(cells, **arm).any()
+        except InputError: return False
+    if held := [arm for arm in arms if can_be_scored(arm)]: return held
+    raise InputError(f'No perturbation has {min_cells} cells in {holdout!r}, and cells elsewhere '
+                     'to learn from: there is none to leave out in turn.')
+
 # %% ../nbs/22_protocols.ipynb #6156b50c
 def _folder_names(labels):
     "A folder name for each label, of letters, digits, + and -"
@@ -88,14 +113,15 @@ def _folder_names(labels):
 
 # %% ../nbs/22_protocols.ipynb #97068728
 def folds(cells:PertData,
-          target=None,          # The condition to predict; not needed for pairs
+          target=None,          # The condition to predict; not needed for pairs; 'each' in a context
           holdout=None,         # 'each', 'column=each', 'pairs', or what `speedrun` takes
           seeds:int=1,          # How many training seeds
           seed:int=0,           # The first of them
           min_cells:int=40      # Fewest cells of each kind for a type to be left out
          ) -> dict:             # Folder name → arguments for `speedrun`
     "The runs of a protocol"
-    if each_perturbation(cells, holdout):
+    if target=='each': arms = _each_within(cells, holdout, min_cells)
+    elif each_perturbation(cells, holdout):
         arms = [dict(target=k, holdout=k) for k in _each_perturbation(cells, min_cells)]
     elif (column := each_of(holdout)) is not None:
         held = _each_context(cells, target, min_cells, column or None)
@@ -119,34 +145,145 @@ def finished(folder, args:dict) -> bool:
     return True
 
 # %% ../nbs/22_protocols.ipynb #47270226
+def _end_with_parent():
+    "End this process when the one that holds the other end of its input is gone"
+    def wait():
+        os.read(0, 1) # not sys.stdin, whose lock would be held when Python ends
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
+
+# %% ../nbs/22_protocols.ipynb #e8250745
 def one_fold(folder, data, args, threads):
     "A run, in the process made for it by `start_fold`"
+    _end_with_parent()
     torch.set_num_threads(threads)
     with atomic_dir(folder, ours='run.json') as f: speedrun(data, **args, progress=False).write(f)
 
-# %% ../nbs/22_protocols.ipynb #e8250745
-def start_fold(folder, data, args, threads):
-    "A run in a process of its own; `TrainingError` with its last words if it fails"
+# %% ../nbs/22_protocols.ipynb #1432d8cd
+_started = {} # folder of a fold → its process, of this worker
+
+def start_fold(folder, data, args, threads=None, cwd=None) -> str:
+    "A run in a process of its own, on a worker; '' or, if it fails, its last words"
+    if finished(folder, args): return '' # by a worker that died before it could say so
+    threads = threads or int(os.environ.get('OMP_NUM_THREADS', 1)) # as the worker was given
     code = ('import sys, json; from pertnb.protocols import one_fold; '
             'one_fold(*json.loads(sys.argv[1]))')
     given = json.dumps([str(folder), str(data), args, threads])
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, given], capture_output=True,
-                          text=True, env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
-    if done.returncode:
-        why = (done.stderr.strip() or 'no error message').splitlines()[-1]
-        raise TrainingError(f'{Path(folder).name} failed: {why}')
+    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, given], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd,
+        env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+    _started[str(folder)] = process
+    try:
+        said = process.stderr.read()
+        failed = process.wait()
+    finally: _started.pop(str(folder), None)
+    return (said.strip() or f'no error message, code {failed}').splitlines()[-1] if failed else ''
 
-# %% ../nbs/22_protocols.ipynb #1432d8cd
-def start_folds(each, jobs, progress):
+# %% ../nbs/22_protocols.ipynb #bbd51986
+def _stop_folds(out):
+    "End the folds of this protocol that run on this worker"
+    for folder,process in list(_started.items()):
+        if Path(folder).parent==Path(out): process.kill()
+
+# %% ../nbs/22_protocols.ipynb #23c3a728
+def _local_cluster(jobs):
+    "A scheduler and a worker in this process, with `jobs` threads and without any port"
+    from distributed import LocalCluster # slow to import
+    loopback = '127.0.0.1:0' # with None, the scheduler's pages would be served to everybody
+    cluster = LocalCluster(n_workers=1, threads_per_worker=jobs, processes=False, memory_limit=0,
+                           dashboard_address=loopback, worker_dashboard_address=loopback,
+                           silence_logs=logging.CRITICAL)
+    async def close_ports():
+        for o in (cluster.scheduler, *cluster.workers.values()): o.http_server.stop()
+    cluster.sync(close_ports)
+    return cluster
+
+# %% ../nbs/22_protocols.ipynb #06f6b7a6
+@contextlib.contextmanager
+def _connect(cluster, jobs):
+    "A client of the scheduler at the address `cluster`, or of our own with `jobs` threads"
+    from distributed import Client
+    logging.getLogger('distributed').setLevel(logging.CRITICAL)
+    with contextlib.ExitStack() as stack:
+        if cluster is None: cluster = stack.enter_context(_local_cluster(jobs))
+        try: client = Client(cluster, timeout=5, set_as_default=False)
+        except (OSError, ValueError) as e:
+            raise InputError(f'No scheduler of dask answers at {cluster!r} ({e}): say where it '
+                             'listens, as in --cluster tcp://10.0.0.1:8786.') from None
+        stack.enter_context(client)
+        stack.enter_context(client.as_current())
+        yield client
+
+# %% ../nbs/22_protocols.ipynb #6fe88aef
+def _look(data, mark, cwd):
+    "What a worker sees: the version of pertnb, the size of the data file, whether our folder is there"
+    from pertnb import __version__
+    data, mark = Path(cwd, str(data)), Path(mark)
+    return __version__, data.stat().st_size if data.is_file() else None, mark.exists()
+
+# %% ../nbs/22_protocols.ipynb #5c250a18
+def _check_workers(client, data, out):
+    "`InputError` if a worker has another version, or does not see the data file or the folder"
+    mark, cwd = (out/f'.seen-{uuid.uuid4().hex}').absolute(), os.getcwd()
+    mark.touch()
+    try:
+        ours = _look(data, mark, cwd)
+        looks = client.run(_look, str(data), str(mark), cwd, on_error='return')
+    finally: mark.unlink()
+    if not looks: warnings.warn('The scheduler has no worker yet: the folds wait for one.', Note,
+                                stacklevel=2)
+    for worker,seen in looks.items():
+        if isinstance(seen, Exception):
+            raise InputError(f'The worker {worker} cannot run pertnb: {shorten([str(seen)])}.')
+        if seen[0]!=ours[0]:
+            raise InputError(f'The worker {worker} has pertnb {seen[0]}, and here is {ours[0]}: '
+                             'install the same version on both.')
+        for what,there,here in zip((data, out), seen[1:], ours[1:]):
+            if there!=here: raise InputError(f'The worker {worker} does not see {what} as it is '
+                'here: data and results of a cluster belong on a file system all machines share.')
+
+# %% ../nbs/22_protocols.ipynb #c73c8963
+def _cancel_waiting(client, running):
+    "Cancel the folds not begun, and wait for those that run"
+    from distributed import wait
+    begun = {key for keys in client.call_stack().values() for key in keys}
+    client.cancel([future for future in running if future.key not in begun])
+    wait([future for future in running if future.key in begun])
+
+# %% ../nbs/22_protocols.ipynb #6e47acef
+def _result(future):
+    "`TrainingError` with its last words if the fold failed, or if one worker after another died of it"
+    from distributed import KilledWorker
+    name = Path(future.key).name
+    try: why = future.result()
+    except KilledWorker: why = 'each worker that was given it died (of too little memory?)'
+    if why: raise TrainingError(f'{name} failed: {why}')
+
+# %% ../nbs/22_protocols.ipynb #1f29f89a
+def start_folds(client,   # From `_connect`
+                each,     # Folder, data, arguments and threads of each fold
+                out, jobs, progress):
     "`start_fold` with each of these arguments, `jobs` at a time; a failure stops those not begun"
-    with ThreadPoolExecutor(jobs) as pool:
-        running = [pool.submit(start_fold, *args) for args in each]
-        try:
-            done = progress_bar(as_completed(running), len(running), 'folds', progress)
-            for future in done: future.result()
-        except BaseException:
-            for future in running: future.cancel()
-            raise
+    from distributed import as_completed
+    key = lambda args: f'{uuid.uuid4().hex}/{Path(args[0]).name}'
+    submit = lambda args: client.submit(start_fold, *args, key=key(args), pure=False)
+    todo, running = list(each), []
+    done = as_completed()
+    def begin(n):
+        new = [submit(todo.pop(0)) for _ in range(min(n, len(todo)))]
+        running.extend(new); done.update(new)
+    try:
+        begin(jobs or len(todo))
+        for future in progress_bar(done, len(each), 'folds', progress):
+            _result(future)
+            begin(1)
+    except TrainingError:
+        _cancel_waiting(client, running)
+        raise
+    except BaseException:
+        client.cancel(running)
+        client.run(_stop_folds, str(out))
+        raise
 
 # %% ../nbs/22_protocols.ipynb #942d2f8a
 def read_board(folder) -> pd.DataFrame:
@@ -169,22 +306,124 @@ def summary(boards:pd.DataFrame # Boards of all folds, with column `fold`
     res.insert(1, 'sd', by_seed.groupby(level=keys, sort=False).std().reindex(res.index))
     return res.reset_index()
 
-# %% ../nbs/22_protocols.ipynb #b2b9fa96
-def run_folds(data, out, todo, options, jobs, force, progress):
+# %% ../nbs/22_protocols.ipynb #d7a4702b
+def summary_table(res:pd.DataFrame,    # From `summary`
+                  column:str='value'   # Or sd, null, ceiling, calibrated
+                 ) -> pd.DataFrame:    # A row per prediction, a column per metric
+    "The summary as people read it"
+    return metric_table(res, column).dropna(axis=1, how='all')
+
+# %% ../nbs/22_protocols.ipynb #1738e610
+def fold_scores(boards:pd.DataFrame # Boards of all folds, with column `fold`
+               ) -> pd.DataFrame:   # A row per fold and shown prediction: fold, shown, rule, r, E
+    "r, and E relative to the control cells', of each mode and of the best simple rule of each fold"
+    rows, res = boards[boards.cell_type=='all'], []
+    for fold,board in rows.groupby('fold', sort=False):
+        table = board.pivot_table(index='prediction', columns='metric', values='value', sort=False)
+        table = table.reindex(columns=['r','E'])
+        table['E'] /= table.E.get('control', float('nan'))
+        simple = table.r[table.index.map(trivial)].dropna()
+        shown = {name: name for name in (mode.title for mode in modes.values()) if name in table.index}
+        if len(simple): shown['best rule'] = simple.idxmax()
+        res += [(fold, k, name, *table.loc[name, ['r','E']]) for k,name in shown.items()]
+    return pd.DataFrame(res, columns=['fold','shown','rule','r','E'])
+
+# %% ../nbs/22_protocols.ipynb #7d1f4745
+def folds_plot(scores:pd.DataFrame # From `fold_scores`
+              ):
+    "A row per fold with a dot for each mode and for the best rule: r, and E over the controls'"
+    import matplotlib.pyplot as plt
+    names = list(dict.fromkeys(scores.fold))
+    fig, axes = plt.subplots(1, 2, figsize=(9, 1.6+.28*len(names)), sharey=True, layout='constrained')
+    for ax,metric,zero in zip(axes, ('r','E'), (0, 1)):
+        ax.axvline(zero, color='#999999', lw=.8, ls='--')
+        for name,rows in scores.groupby('shown', sort=False):
+            color, marker = style.get(name, ('#000000','|'))
+            ax.scatter(rows[metric], rows.fold.map(names.index), s=44, color=color, marker=marker,
+                       alpha=.85, label=name)
+    axes[0].set(xlabel='r of the mean shift (higher is better)', yticks=range(len(names)))
+    axes[0].set_yticklabels(names)
+    axes[0].invert_yaxis()
+    axes[1].set(xlabel="E over that of the control cells (lower is better)")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc='outside upper center', ncols=4, frameon=False)
+    return fig, axes
+
+# %% ../nbs/22_protocols.ipynb #e03bf030
+_page = Template(_head+'''<h1>$title</h1><p>$question</p>
+<h2>All folds</h2><div class="scroll" tabindex="0" role="region" aria-label="All folds">$figure</div>
+<div class="scroll" tabindex="0" role="region" aria-label="Each fold">$folds</div>
+<p>E is divided by that of the control cells. Best rule: the simple rule with the highest r in that fold.</p>
+<h2>Mean over folds</h2><div class="scroll" tabindex="0" role="region" aria-label="Mean over folds">$summary</div>
+<p>Every metric of every fold: scoreboards.csv; null, ceiling and sd over seeds: summary.csv.</p>
+<h2>What was run</h2><pre>$data</pre><p>$versions</p>
+</main></body></html>
+''')
+
+# %% ../nbs/22_protocols.ipynb #a58fa4e9
+def _folds_table(scores):
+    "A row per fold, with a link to its report, and the numbers of the picture"
+    e, names = html.escape, list(dict.fromkeys(scores.shown))
+    by = {(o.fold, o.shown): o for o in scores.itertuples()}
+    show = lambda v: '–' if pd.isna(v) else f'{v:.2f}'
+    heads = [f'{metric}, {name}' for name in names for metric in ('r','E')]
+    head = ''.join(f'<th scope="col">{e(k)}</th>' for k in ('fold', *heads, 'rule'))
+    def row(fold):
+        cells = [by.get((fold, name)) for name in names]
+        numbers = [show(o and getattr(o, m)) if o else '–' for o in cells for m in ('r','E')]
+        best = by.get((fold, 'best rule'))
+        link = f'<a href="{e(quote(fold))}/report.html">{e(fold)}</a>'
+        rest = ''.join(f'<td>{e(v)}</td>' for v in (*numbers, best.rule if best else '–'))
+        return f'<tr><th scope="row">{link}</th>{rest}</tr>'
+    body = ''.join(map(row, dict.fromkeys(scores.fold)))
+    return f'<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+# %% ../nbs/22_protocols.ipynb #e5733a8a
+def folds_report(out,                # Folder of the folds
+                 boards:pd.DataFrame,# Boards of all folds, with column `fold`
+                 res:pd.DataFrame    # From `summary`
+                ) -> str:            # HTML
+    "All folds of a protocol on one self-contained page, with links to the report of each"
+    import matplotlib.pyplot as plt
+    scores, n = fold_scores(boards), boards.fold.nunique()
+    first = json.loads((Path(out)/boards.fold.iloc[0]/'run.json').read_text(encoding='utf-8'))
+    fig, _ = folds_plot(scores)
+    figure = picture(fig, f'r and E of each mode and of the best rule in {n} folds; '
+                          'the numbers are in the table below.')
+    plt.close(fig)
+    table = with_arrows(summary_table(res).round(3)).to_html(border=0, na_rep='–')
+    return _page.substitute(title=f'{n} folds', figure=figure, folds=_folds_table(scores),
+        question=f'Each fold is a run of its own: its held-out cells were not learned from.',
+        summary=table, data=html.escape(str(first.get('data', ''))), versions=versions())
+
+# %% ../nbs/22_protocols.ipynb #7e1421bb
+def _write_report(out, boards, res):
+    "`report.html` over all folds, and its picture as `folds.png` and `folds.svg`"
+    import matplotlib.pyplot as plt
+    fig, _ = folds_plot(fold_scores(boards))
+    save_figure(fig, out, 'folds')
+    plt.close(fig)
+    atomic_write(out/'report.html', folds_report(out, boards, res).encode())
+
+# %% ../nbs/22_protocols.ipynb #91153db1
+def run_folds(data, out, todo, options, jobs, force, progress, cluster=None):
     "The folds in `todo` that are not there yet, and the summary of all"
-    if force:
-        for k in todo: shutil.rmtree(out/k, ignore_errors=True)
     done = lambda k, args: finished(out/k, dict(options, source=str(data), **args))
-    left = {k: args for k,args in todo.items() if not done(k, args)}
+    left = {k: args for k,args in todo.items() if force or not done(k, args)}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    jobs = min(jobs or cores, len(todo))
-    threads = max(cores//jobs, 1) # also when few folds are left: last bits depend on it
-    each = [(out/k, data, dict(options, **args), threads) for k,args in left.items()]
-    start_folds(each, jobs, progress)
+    if cluster is None: jobs = min(jobs or cores, len(todo))
+    threads = None if cluster else max(cores//jobs, 1) # also when few are left: last bits differ
+    each = [(str((out/k).absolute()), str(data), dict(options, **args), threads, os.getcwd())
+            for k,args in left.items()]
+    if each:
+        with _connect(cluster, jobs) as client:
+            if cluster: _check_workers(client, data, out)
+            for k in left if force else (): shutil.rmtree(out/k, ignore_errors=True)
+            start_folds(client, each, out.absolute(), jobs, progress)
     boards = pd.concat([read_board(out/k) for k in todo], ignore_index=True)
     boards.to_csv(out/'scoreboards.csv', index=False)
     res = summary(boards)
     res.to_csv(out/'summary.csv', index=False)
+    _write_report(out, boards, res)
     return res
 
 # %% ../nbs/22_protocols.ipynb #3b31bb7e
@@ -193,7 +432,7 @@ def _check_folder(out):
     if (out/'run.json').exists():
         raise InputError(f'{out} holds a single run, and the folds of a protocol need a folder '
                          'of their own: choose another (--out).')
-    tables = 'summary.csv', 'scoreboards.csv'
+    tables = 'summary.csv', 'scoreboards.csv', 'report.html', 'folds.png', 'folds.svg'
     ours = lambda path: ((path/'run.json').exists() or path.name in tables
                          or path.name.startswith('.'))
     strange = [path.name for path in out.iterdir() if not ours(path)] if out.exists() else []
@@ -214,7 +453,8 @@ def run_protocol(data,                   # Path, or name of a dataset
                  out,                    # Folder; each fold is a folder in it
                  holdout='each',         # 'each', 'pairs', or what `speedrun` takes
                  seeds:int=1,            # How many training seeds
-                 jobs:int=None,          # Processes; as many as there are cores by default
+                 jobs:int=None,          # Folds at a time; by default as many as cores, or workers
+                 cluster:str=None,       # Address of a dask scheduler; by default on this machine
                  force:bool=False,       # Start anew, replacing folds that are there
                  progress:bool=True,
                  **options               # For `speedrun`
@@ -229,7 +469,7 @@ def run_protocol(data,                   # Path, or name of a dataset
     cells = open_dataset(data, **{k: options.get(k) for k in keys})
     check_likelihood(options.get('likelihood', 'nb'), cells)
     target, seed = options.pop('target', None), options.pop('seed', 0)
-    if holdout!='pairs' and not each_perturbation(cells, holdout):
+    if target!='each' and holdout!='pairs' and not each_perturbation(cells, holdout):
         _refuse_several(cells, target)
         named = holdout if each_of(holdout) is None else None
         target = choose_target(cells, target, named, default_target.get(str(data)))
@@ -237,12 +477,7 @@ def run_protocol(data,                   # Path, or name of a dataset
     _check_folder(out)
     for args in todo.values():
         choose_test(cells, args['target'], args['holdout'], args['seed'], test_frac)
+    if cluster:
+        with _connect(cluster, None): pass # does it answer?
     out.mkdir(parents=True, exist_ok=True)
-    with only_writer(out): return run_folds(data, out, todo, options, jobs, force, progress)
-
-# %% ../nbs/22_protocols.ipynb #d7a4702b
-def summary_table(res:pd.DataFrame,    # From `summary`
-                  column:str='value'   # Or sd, null, ceiling, calibrated
-                 ) -> pd.DataFrame:    # A row per prediction, a column per metric
-    "The summary as people read it"
-    return metric_table(res, column).dropna(axis=1, how='all')
+    with only_writer(out): return run_folds(data, out, todo, options, jobs, force, progress, cluster)

@@ -49,12 +49,15 @@ class Holdout:
     column:str=None # The obs column that names the group; `None`: the cell type, or a condition
     whole:bool=False # Is it a condition, held out whole?
     both:tuple=()   # Of several columns: each with its value; the group is the cells that have all
+    only:str=None   # The one condition of the group that is held out; `None`: all of them
 
     def __str__(self):
         if self.value is None: return 'held-out cells'
         if self.whole: return f'held-out condition {self.value}'
-        if self.both: return 'held-out cells of '+' and '.join(f'{k} {v}' for k,v in self.both)
-        return f'held-out {self.column or "type"} {self.value}'
+        both = ' and '.join(f'{k} {v}' for k,v in self.both)
+        group = both or f'{self.column or "type"} {self.value}'
+        if self.only: return f'held-out {self.only} in {group}'
+        return f'held-out cells of {group}' if both else f'held-out {group}'
 
 # %% ../nbs/16_task.ipynb #270849f5
 def _as_dose(text):
@@ -71,13 +74,17 @@ def group_values(data:PertData, column) -> np.ndarray:
 
 # %% ../nbs/16_task.ipynb #2404619c
 def read_holdout(data:PertData,
-                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3', 'donor=D3,cell_type=B', or `None`
+                 holdout:str,  # 'CD14 Mono', 'drugA', 'donor=D3,cell_type=B', 'drugA in B', or `None`
                  targets=()    # The conditions to predict
                 ) -> Holdout:
-    "What is meant by `holdout`: a cell type goes first, then a target, then `column=value`s"
+    """What is meant by `holdout`: a cell type goes first, then a target, then `target in` a group,
+    then `column=value`s"""
     if holdout is None: return Holdout()
     if data.cell_type is not None and holdout in set(data.cell_type): return Holdout(holdout)
     if (label := data.conditions.label(holdout)) in targets: return Holdout(label, whole=True)
+    for target in targets: # one condition of a group
+        name, within, group = str(holdout).partition(f'{target} in ')
+        if within and not name: return replace(read_holdout(data, group), only=target)
     column, sign, value = str(holdout).partition('=')
     if not sign or column not in data.obs: return Holdout(holdout)
     values = lambda column: sorted(set(group_values(data, column)))
@@ -117,6 +124,7 @@ def choose_test(data:PertData, target, holdout=None, seed=0, test_frac=.2,
     elif held.whole: test = data.condition==target
     elif held.column is None: test = split_cell_type(data, held.value)
     else: test = in_group(data, held) & ~data.is_control
+    if held.only: test &= data.condition==held.only
     if check: check_test(data, test, target, holdout)
     return test
 

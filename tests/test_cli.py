@@ -155,7 +155,7 @@ def test_seeds_and_resuming(tmp_path):
     first = CliRunner().invoke(main, args)
     assert first.exit_code == 0, first.output
     assert 'sd over seeds' in first.output and 'Mean over 2 folds' in first.output
-    assert {'cells-seed0','cells-seed1','summary.csv','scoreboards.csv'} == {o.name for o in (tmp_path/'out').iterdir()}
+    assert {'cells-seed0','cells-seed1','summary.csv','scoreboards.csv','report.html','folds.png','folds.svg'} == {o.name for o in (tmp_path/'out').iterdir()}
     stamp = (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns
     assert CliRunner().invoke(main, args).output == first.output and (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns == stamp
     other = CliRunner().invoke(main, [*args, '--n-latent', '3'])
