@@ -557,7 +557,7 @@ def predict_and_score(settings, # The arguments of `speedrun`
         board = pd.concat([board[is_mean], board[~is_mean]], ignore_index=True) # the mean first
         targets, places = _many_targets(predictions, task.real, board, settings)
         return Run(settings, model, history, all_cells, task.real, board, shifts, diagnosis,
-                   genes, targets, places)
+                   genes, targets, map=places)
     settings['carried'] = carried(model.effects, task.controls.types, task.target)
     if said := cells_only(model, task.controls.types, task.target): settings['notes'].append(said)
     contexts = scores_of_contexts(board, made, task, trained, config.seed)
