@@ -36,10 +36,10 @@ def folder(tmp_path_factory):
     return d, done.output
 
 def test_the_folder(folder, saved_run):
-    "The files of a run of one target, and three more"
+    "The files of a run of one target but the scores by context, and three more"
     d, _ = folder
     one, several = ({o.name for o in place.iterdir()} for place in (saved_run[1], d/'out'))
-    assert several-one=={'targets.csv','targets.png','targets.svg'} and one<=several
+    assert several-one=={'targets.csv','targets.png','targets.svg'} and one-{'scoreboard_by_context.csv'}<=several
     pred, real = (ad.read_h5ad(d/'out'/f'{o}.h5ad') for o in ('predictions','real'))
     assert set(pred.obs.condition)==set(real.obs.condition)=={'control', *names} and pred.obs_names.is_unique
     counts = pd.crosstab(pred.obs.condition, pred.obs['mode'])
