@@ -163,7 +163,7 @@ def tried_shifts(target, train):
             if len(conditions.parts(k))==1]
     if len(seen)<2: raise NotApplicable('fewer than 2 other perturbations')
     S = np.stack([pooled_shift_baseline(None, k, train) for k in seen])
-    return conditions(seen)[:,1:], S, conditions([target])[0,1:]
+    return conditions.of_features(seen), S, conditions.of_features([target])[0]
 
 # %% ../nbs/13_baselines.ipynb #cf101e21
 @baseline('mean of perturbations')

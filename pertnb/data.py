@@ -193,7 +193,7 @@ def use_features(self:Conditions,
                  features:pd.DataFrame, # Perturbations × features, with those never tried; or None
                  among=None             # Labels whose parts to standardise over; all by default
                 ):
-    "Describe parts by a table instead of a coordinate each; `InputError` for parts without a row"
+    "Describe parts by a table, not by a coordinate each alone; `InputError` for parts without a row"
     self.features = features
     if features is None:
         self.at, self.rows = {name: i for i,name in enumerate(self.names)}, np.eye(len(self.names), dtype=np.float32)
@@ -207,15 +207,32 @@ def use_features(self:Conditions,
     values = features.to_numpy(float)
     mean, sd = (f(features.loc[known].to_numpy(float), 0) for f in (np.mean, np.std))
     rows = (values-mean)/np.where(sd>0, sd, 1)/np.sqrt(values.shape[1])
-    self.use_rows(pd.DataFrame(rows, features.index))
+    self.use_rows(pd.DataFrame(rows, features.index), known)
 
 @patch
-def use_rows(self:Conditions, rows:pd.DataFrame):
+def use_rows(self:Conditions,
+             rows:pd.DataFrame, # Perturbations × features
+             own=()             # Those that have a coordinate of their own as well
+            ):
     "Describe parts by these rows, as they are"
     if self.features is None: self.features = rows # of a model that was read
+    n, self.n_features = rows.shape
+    self.own, end = list(own), self.n_features+1
     self.at = {self.control: 0} | {name: i+1 for i,name in enumerate(rows.index)}
-    self.rows = np.zeros((len(rows)+1, rows.shape[1]+1), np.float32)
-    self.rows[0,0], self.rows[1:,1:] = not self.doses, rows
+    self.rows = np.zeros((n+1, end+len(self.own)), np.float32)
+    self.rows[0,0], self.rows[1:,1:end] = not self.doses, rows
+    for i,name in enumerate(self.own): self.rows[self.at[name],end+i] = 1
+
+@patch
+def columns(self:Conditions) -> list:
+    "What each coordinate of a vector stands for: control, features by number, perturbations by name"
+    if self.features is None: return list(self.names)
+    return [self.control, *range(self.n_features), *self.own]
+
+@patch
+def of_features(self:Conditions, labels) -> np.ndarray: # (n, F), float
+    "What features say of each of `labels`: that part of its vector"
+    return self(labels)[:,1:self.n_features+1].astype(float)
 
 # %% ../nbs/03_data.ipynb #ff785c3b
 @patch

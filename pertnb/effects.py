@@ -348,7 +348,7 @@ def choose_feature_penalty(F, S, p, kind, grid=(.1,.3,1.,3.,10.,1e3)) -> float:
 @patch
 def features_tried(self:Effects, cell_type, labels):
     "Features (n, F) and log fold changes (n, G) of these perturbations in a type, and their λ"
-    F, S = self.conditions(labels)[:,1:].astype(float), self.changes(None, [cell_type]*len(labels), labels)
+    F, S = self.conditions.of_features(labels), self.changes(None, [cell_type]*len(labels), labels)
     p = self.table.loc[(cell_type, self.conditions.control)].to_numpy()
     return F, S, choose_feature_penalty(F, S, p, self.kind)
 
@@ -357,7 +357,7 @@ def features_tried(self:Effects, cell_type, labels):
 def from_features(self:Effects, cell_type, label):
     "The log fold change (G,) of a perturbation nobody tried, from those tried in this type; None if fewer than 2"
     if len(labels := self.tried(cell_type, but=(label,)))<2: return None
-    f = self.conditions([label])[0,1:].astype(float)
+    f = self.conditions.of_features([label])[0]
     return ridge(f, *self.features_tried(cell_type, labels))
 
 # %% ../nbs/04_effects.ipynb #981e920a

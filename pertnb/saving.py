@@ -40,6 +40,7 @@ def model_config(model:CVAE) -> dict:
                 types=list(model.priors), covariates=model.covariates.shares,
                 replicates=_replicates_config(getattr(model, 'replicates', None)),
                 features=None if conditions.features is None else list(conditions.features.index),
+                own=None if conditions.features is None else conditions.own,
                 **({'doses': {k: asdict(o) for k,o in conditions.curves.items()}} if conditions.doses else {}),
                 versions={package: version(package) for package in ('pertnb','torch')})
 
@@ -50,7 +51,8 @@ def model_tensors(model:CVAE) -> dict:
     along = {'along.profiles': torch.from_numpy(model.effects.table.to_numpy(np.float32)),
              'along.mean': torch.stack(means), 'along.chol': torch.stack(factors)}
     if model.conditions.features is not None:
-        along['along.features'] = torch.from_numpy(model.conditions.rows[1:,1:])
+        end = model.conditions.n_features+1
+        along['along.features'] = torch.from_numpy(model.conditions.rows[1:,1:end])
     if (halves := model.effects.halves) is not None:
         along['along.halves'] = torch.from_numpy(halves.to_numpy(np.float32))
     if (found := getattr(model, 'replicates', None)) is not None:
@@ -104,7 +106,10 @@ def _conditions_of(config, features=None) -> Conditions:
     if (names := config.get('features')) is not None:
         if not (_names(names) and set(conditions.names[1:])<=set(names) and features is not None):
             raise InputError('config.json and model.safetensors do not fit together.')
-        conditions.use_rows(pd.DataFrame(features.numpy(), names))
+        own = config.get('own') or [] # none in models saved by older versions
+        if own and not (_names(own) and set(own)<=set(names)):
+            raise InputError('config.json gives perturbations a coordinate that have no features.')
+        conditions.use_rows(pd.DataFrame(features.numpy(), names), own)
     return conditions
 
 # %% ../nbs/09_saving.ipynb #cef6e921
@@ -155,7 +160,7 @@ def _tensor_shapes(model:CVAE, config) -> dict:
     along = {'along.profiles': (len(config['groups']), len(model.genes)),
              'along.mean': (n_types, d), 'along.chol': (n_types, d, d)}
     if config.get('features') is not None:
-        along['along.features'] = (len(config['features']), model.conditions.rows.shape[1]-1)
+        along['along.features'] = (len(config['features']), model.conditions.n_features)
     if config.get('halves') is not None:
         along['along.halves'] = (len(config['halves']), len(model.genes))
     if config.get('replicates') is not None:

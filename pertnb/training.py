@@ -170,7 +170,7 @@ def copy_weights(model:CVAE,
                  start:CVAE  # Of the same sizes; genes and conditions may differ
                 ) -> CVAE:
     "Give a model the weights that another has for the genes and conditions of the same name"
-    names = lambda m: [None, *m.conditions.names[1:]] # control comes first, whatever its name
+    names = lambda m: [None, *m.conditions.columns()[1:]] # control comes first, whatever its name
     genes, conditions = _shared(model.genes, start.genes), _shared(names(model), names(start))
     ours, theirs = model.state_dict(), start.state_dict()
     def shift(places, by): return [place+n for place,n in zip(places, by)]

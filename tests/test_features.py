@@ -66,3 +66,15 @@ def test_loadings_are_made_from_the_control_cells_that_may_be_learned_from(scree
     some = data[np.arange(len(data))%2==0].learn_features()
     assert (some.conditions([often[0]])!=data.conditions([often[0]])).any()
     with pytest.raises(InputError, match='drug 1.*--gene-key'): PertData(screen, **keys, features='loadings')
+
+def test_perturbations_of_equal_features_are_told_apart_once_seen(screen):
+    a = screen[screen.obs.condition.isin(['control','drug 1','drug 2'])].copy()
+    same = pd.DataFrame(1., ['drug 1','drug 2'], ['family'])
+    data = PertData(a, **keys, features=same)
+    model, _ = fit(data, progress=False)
+    start = profile(data.x, data.is_control)
+    real, made = ({k: profile(x)-start for k,x in cells.items()} for cells in (
+        {k: data[data.condition==k].x for k in same.index},
+        {k: generate(model, data[data.is_control], k, 'B', progress=False).X for k in same.index}))
+    r = lambda a, b: np.corrcoef(made[a], real[b])[0,1]
+    assert min(r('drug 1','drug 1'), r('drug 2','drug 2'))>max(r('drug 1','drug 2'), r('drug 2','drug 1'))+.2
