@@ -7,7 +7,7 @@ __all__ = ['each_of', 'each_perturbation', 'folds', 'finished', 'one_fold', 'sta
            'summary_table', 'fold_scores', 'folds_plot', 'folds_report', 'run_folds', 'run_protocol']
 
 # %% ../nbs/22_protocols.ipynb #21fc17cd
-import contextlib, html, json, logging, os, shutil, subprocess, sys, threading, uuid
+import contextlib, html, json, logging, os, shutil, subprocess, sys, threading, time, uuid
 import warnings
 from pathlib import Path
 from string import Template
@@ -160,30 +160,35 @@ def one_fold(folder, data, args, threads):
     with atomic_dir(folder, ours='run.json') as f: speedrun(data, **args, progress=False).write(f)
 
 # %% ../nbs/22_protocols.ipynb #1432d8cd
-_started = {} # folder of a fold → its process, of this worker
+_started = {} # folder of a fold → its process on this worker, None until there is one
 
 def start_fold(folder, data, args, threads=None, cwd=None) -> str:
     "A run in a process of its own, on a worker; '' or, if it fails, its last words"
     if finished(folder, args): return '' # by a worker that died before it could say so
+    _started[str(folder)] = None
     threads = threads or int(os.environ.get('OMP_NUM_THREADS', 1)) # as the worker was given
     code = ('import sys, json; from pertnb.protocols import one_fold; '
             'one_fold(*json.loads(sys.argv[1]))')
     given = json.dumps([str(folder), str(data), args, threads])
-    process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, given], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd,
-        env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
-    _started[str(folder)] = process
     try:
+        process = subprocess.Popen([sys.executable, '-W', 'ignore', '-c', code, given], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=cwd,
+            env=dict(os.environ, OMP_NUM_THREADS=str(threads)))
+        _started[str(folder)] = process
         said = process.stderr.read()
         failed = process.wait()
     finally: _started.pop(str(folder), None)
     return (said.strip() or f'no error message, code {failed}').splitlines()[-1] if failed else ''
 
 # %% ../nbs/22_protocols.ipynb #bbd51986
-def _stop_folds(out):
-    "End the folds of this protocol that run on this worker"
-    for folder,process in list(_started.items()):
-        if Path(folder).parent==Path(out): process.kill()
+def _stop_folds(out, most=20.):
+    "End the folds of this protocol that run on this worker, or are about to"
+    ours = lambda: [o for folder,o in list(_started.items()) if Path(folder).parent==Path(out)]
+    end = time.monotonic()+most # seconds
+    while (found := ours()) and time.monotonic()<end:
+        for process in found:
+            if process: process.kill()
+        time.sleep(.05)
 
 # %% ../nbs/22_protocols.ipynb #23c3a728
 def _local_cluster(jobs):
