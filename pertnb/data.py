@@ -461,7 +461,7 @@ def read_doses(obs, key,
         raise InputError(f'obs[{key!r}] holds {found} in {bad.sum()} cell(s) that are not control: '
                          'a dose, or a time, is a number, 0 or more, in one unit. Correct or drop '
                          'those cells.')
-    return np.where(given, doses, 0) if doses.dtype!=np.float32 else np.where(given, doses, np.float32(0))
+    return np.where(given, doses, doses.dtype.type(0))
 
 # %% ../nbs/03_data.ipynb #468fdb6e
 def with_doses(labels, obs, key, control, separator='+') -> np.ndarray:

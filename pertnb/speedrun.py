@@ -85,10 +85,8 @@ def _asked(task, target, left_out):
 def _of_start(model, n_latent, likelihood):
     "Those of the model to start from, in place of the defaults"
     theirs = model.sizes['n_latent'], model.likelihood
-    usual = speedrun_defaults['n_latent'], speedrun_defaults['likelihood']
+    usual = TrainConfig().n_latent, TrainConfig().likelihood
     return tuple(o if o!=u else t for o,u,t in zip((n_latent, likelihood), usual, theirs))
-
-speedrun_defaults = dict(n_latent=10, likelihood='nb')
 
 # %% ../nbs/21_speedrun.ipynb #88a9fdab
 @renamed(members='n_models')
