@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['SHAM', 'too_close', 'MOST_SCORED', 'columns', 'fit_pcs', 'attach_pca', 'attach_coordinates', 'random_halves',
-           'ceiling', 'calibrate', 'on_halves', 'standard_error', 'trivial', 'add_gains', 'Group', 'with_sources',
-           'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'mean_rows', 'scoreboard', 'scores_by']
+           'ceiling', 'calibrate', 'shares', 'share_of', 'on_halves', 'scattered', 'standard_error', 'trivial',
+           'add_gains', 'Group', 'score_group', 'are_means', 'some_of', 'drawn_of', 'target_rows', 'mean_rows',
+           'scoreboard', 'scores_by']
 
 # %% ../nbs/14_board.ipynb #fe511653
 import warnings
@@ -87,16 +88,30 @@ def calibrate(value, null, ceiling,
     return (value-null)/(ceiling-null), ''
 
 # %% ../nbs/14_board.ipynb #207f810c
-def on_halves(f, sets, halves:int=12, seed:int=0, most:int=2000) -> np.ndarray:
+def shares(n:int, # Cells
+           q:float, # Which share of them, at least two cells
+           draws:int, rng) -> np.ndarray: # Draws × cells, true where drawn
+    "Shares of cells drawn at random, without replacement"
+    taken = np.tile(np.arange(n)<max(2, int(q*n)), (draws, 1))
+    return rng.permuted(taken, axis=1)
+
+def share_of(sizes, most:int=2000) -> float:
+    "The share of each set that is drawn: half, or less where that is more than `most` cells"
+    return min(.5, most/max(sizes))
+
+def on_halves(f,    # A metric, or a function of `Subsets`
+              sets, # Cells × genes
+              halves:int=12, seed:int=0, most:int=2000) -> np.ndarray:
     """`f` of halves of the sets (or smaller shares, of at most `most` cells), drawn without
     replacement and alike for sets of equal size; scattered so that the standard deviation
     is the standard error of `f(*sets)`"""
-    q = min(.5, most/max(map(len, sets)))
-    rngs = [np.random.default_rng((seed, i)) for i in range(len(sets))]
-    def share(cells, rng):
-        n = min(len(cells), max(2, int(q*len(cells))))
-        return cells[rng.choice(len(cells), n, replace=False)]
-    values = np.array([f(*map(share, sets, rngs)) for _ in range(halves)])
+    q = share_of([len(o) for o in sets], most)
+    drawn = [Subsets(o, shares(len(o), q, halves, np.random.default_rng((seed, i))))
+             for i,o in enumerate(sets)]
+    return scattered(f(*drawn), q)
+
+def scattered(values, q):
+    "Values on shares `q` of the cells, scattered as values on as many cells as there are"
     return values.mean() + (values-values.mean())*np.sqrt(q/(1-q))
 
 # %% ../nbs/14_board.ipynb #f21a3264
@@ -142,27 +157,45 @@ class Group:
     def __init__(self, real, control, means, project, halves=12, seed=0):
         self.means, self.project, self.halves, self.seed = means, project, halves, seed
         self.sets = dict(genes=(real, control), pcs=(project(real), project(control)))
+        self._drawn = {}
         self.reference = {name: self._reference(name) for name in metrics}
+
+    def _once(self, key, make):
+        "What `make()` gives, made once"
+        if key not in self._drawn: self._drawn[key] = make()
+        return self._drawn[key]
 
 # %% ../nbs/14_board.ipynb #6c74b2a5
 @patch
-def _call(self:Group, name, source=None):
-    "A metric with what else it is told, and the real and control cells in the space it wants"
-    f = metrics[name]
-    told = dict(means=[self.means], paired=[source]).get(f.space, [])
-    return (lambda *sets: f(*sets, *told)), *self.sets['pcs' if f.space=='pcs' else 'genes']
+def _told(self:Group, f, source=None):
+    "The space that a metric wants its cells in, and what else it is told"
+    return 'pcs' if f.space=='pcs' else 'genes', dict(means=[self.means], paired=[source]).get(f.space, [])
+
+# %% ../nbs/14_board.ipynb #1c8ae591
+@patch
+def _splits(self:Group, space, n_splits):
+    "Halves of the real cells, and the other halves, as `Subsets`"
+    def make():
+        cells = self.sets[space][0]
+        members = np.zeros((2, n_splits, len(cells)), bool)
+        pairs = random_halves(len(cells), lambda *halves: halves, n_splits, self.seed)
+        for k,halves in enumerate(pairs):
+            for side,half in zip(members, halves): side[k,half] = True
+        return [Subsets(cells, side) for side in members]
+    return self._once((space, n_splits), make)
 
 # %% ../nbs/14_board.ipynb #24323d00
 @patch
 def _reference(self:Group, name):
     "Null, ceiling on halves and its spread over splits; or the reason why not"
-    f, real, control = self._call(name)
-    score_half = lambda half, other: f(real[half], real[other], control)
+    f = metrics[name]
+    space, told = self._told(f)
+    real, control = self.sets[space]
     try:
-        unchanged = f(control, real, control)
-        halves = list(random_halves(len(real), score_half, metrics[name].n_splits, self.seed))
+        unchanged = f(control, real, control, *told)
+        halves = f(*self._splits(space, f.n_splits), control, *told)
     except NotApplicable as e: return str(e)
-    null = float(unchanged) if metrics[name].null is None else metrics[name].null
+    null = float(unchanged) if f.null is None else f.null
     return null, float(np.mean(halves)), float(np.std(halves))
 
 # %% ../nbs/14_board.ipynb #b2ce7e3f
@@ -195,11 +228,29 @@ def ceiling_rows(self:Group):
 
 # %% ../nbs/14_board.ipynb #d4b1bfb7
 @patch
-def _draws(self:Group, f, sets, value):
-    "Values on halves, for an interval; `None` if none is wanted, or the value has its own"
-    if isinstance(value, WithError) or not self.halves: return None
-    try: return on_halves(f, sets, self.halves, self.seed)
-    except NotApplicable: return None # halves are too small for it
+def _draws(self:Group, pred, space):
+    "Predicted, real and control cells as `Subsets`: all of them first, then halves; and their share"
+    sets = pred, *self.sets[space]
+    q = share_of([len(o) for o in sets])
+    def make(i):
+        rng = np.random.default_rng((self.seed, i))
+        members = [np.ones((1,len(sets[i])), bool), shares(len(sets[i]), q, self.halves, rng)]
+        return Subsets(sets[i], np.concatenate(members))
+    return make(0), *(self._once((space, q, i), lambda: make(i)) for i in (1,2)), q
+
+# %% ../nbs/14_board.ipynb #c4db23d1
+@patch
+def value(self:Group, name, pred, source=None):
+    "A metric of predicted cells, and its values on halves; `None` if it has none"
+    f = metrics[name]
+    space, told = self._told(f, source)
+    if self.halves and not f.own_error:
+        try:
+            *sets, q = self._draws(pred, space)
+            values = f(*sets, *told)
+            return float(values[0]), scattered(values[1:], q)
+        except NotApplicable: pass # there may be enough cells where halves are too small
+    return f(pred, *self.sets[space], *told), None
 
 # %% ../nbs/14_board.ipynb #0acd3f11
 def _error(value, draws):
@@ -207,31 +258,16 @@ def _error(value, draws):
     if isinstance(value, WithError): return value.error
     return np.nan if draws is None else np.std(draws, ddof=1)
 
-# %% ../nbs/14_board.ipynb #b25529ad
-def with_sources(f, pred, real, control, source):
-    "`f` of real cells and *rows* of control cells, with the predicted cells made from these; its sets"
-    def of_rows(real, rows):
-        new = np.full(len(control)+1, -1) # the last one: of cells that come from no control cell
-        new[rows] = np.arange(len(rows))
-        mine = new[source]>=0
-        return f(pred[mine], real, control[rows], new[source][mine])
-    return of_rows, (real, np.arange(len(control)))
-
 # %% ../nbs/14_board.ipynb #789e8672
 @patch
 def rows(self:Group, pred, source=None):
     """A row per metric for predicted cells; `source`: the control cell each comes from, if known;
     `draws`: its values on halves"""
-    spaces = dict(genes=pred, means=pred, paired=pred, pcs=self.project(pred))
+    spaces = dict(genes=pred, pcs=self.project(pred))
     for name,reference in self.reference.items():
         if isinstance(reference, str): yield dict(metric=name, note=reference); continue
-        f, real, control = self._call(name, source)
-        sets = spaces[metrics[name].space], real, control
-        try: value = f(*sets)
+        try: value, draws = self.value(name, spaces[self._told(metrics[name])[0]], source)
         except NotApplicable as e: yield dict(metric=name, note=str(e)); continue
-        if metrics[name].space=='paired' and source is not None:
-            f, sets = with_sources(metrics[name], *sets, source)
-        draws = self._draws(f, sets, value)
         off = 1.96*_error(value, draws)
         yield self.row(name, value, value-off, value+off) | dict(draws=draws)
 
