@@ -26,9 +26,9 @@ class Subsets:
     "Subsets of cells, by default one of all; means and variances of each, as of an array"
     def __init__(self,
                  cells,            # Cells × genes, or × coordinates
-                 members=None):    # Subsets × cells, true where it has the cell
+                 subsets=None):    # Subsets × cells, true where it has the cell
         self.cells = np.asarray(cells)
-        self.members = np.ones((1,len(cells)), bool) if members is None else members
+        self.members = np.ones((1,len(cells)), bool) if subsets is None else subsets
         self.n, self.shape, self._kept = self.members.sum(1), self.cells.shape, {}
 
     def __len__(self): return int(self.n.min())
