@@ -14,7 +14,6 @@ from functools import cache
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
 from fastcore.basics import patch
 
 from .core import *
@@ -22,6 +21,9 @@ from .files import *
 from .data import *
 from .metrics import *
 from .baselines import *
+
+# %% ../nbs/14_board.ipynb #9cadd412
+torch = later('torch')
 
 # %% ../nbs/14_board.ipynb #d0d52f66
 __getattr__ = moved(score='judge', load_for_scoring='judge', BoardView='tables',

@@ -14,7 +14,11 @@ from functools import cached_property
 
 import numpy as np
 import pandas as pd
-import torch
+
+from .core import later
+
+# %% ../nbs/12_metrics.ipynb #a52f64a4
+torch = later('torch')
 
 # %% ../nbs/12_metrics.ipynb #84cfe108
 class NotApplicable(ValueError):
