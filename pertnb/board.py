@@ -15,7 +15,6 @@ from functools import cache
 import anndata as ad
 import numpy as np
 import pandas as pd
-import torch
 from fastcore.basics import patch
 
 from .core import *
@@ -23,6 +22,9 @@ from .files import *
 from .data import *
 from .metrics import *
 from .baselines import *
+
+# %% ../nbs/14_board.ipynb #de4f3405
+torch = later('torch')
 
 # %% ../nbs/14_board.ipynb #d0d52f66
 __getattr__ = moved(score='judge', load_for_scoring='judge', BoardView='tables',

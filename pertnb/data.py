@@ -21,12 +21,14 @@ import anndata as ad
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-import torch
 from fastcore.basics import patch
 
 from .core import *
 from .files import *
 from .datasets import *
+
+# %% ../nbs/03_data.ipynb #29e6facb
+torch = later('torch')
 
 # %% ../nbs/03_data.ipynb #ea6784da
 def same_sum(sums,           # One per cell

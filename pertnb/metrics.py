@@ -15,7 +15,11 @@ from functools import cached_property, wraps
 
 import numpy as np
 import pandas as pd
-import torch
+
+from .core import later
+
+# %% ../nbs/12_metrics.ipynb #fa19a696
+torch = later('torch')
 
 # %% ../nbs/12_metrics.ipynb #84cfe108
 class NotApplicable(ValueError):

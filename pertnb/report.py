@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from .core import *
 from .files import *
 from .figure import *
 from .tables import *

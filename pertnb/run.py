@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['judged', 'against_rules', 'compared', 'verdict', 'next_step', 'shortfall', 'coverage', 'carried', 'shift_length',
            'genes_shifted', 'effect_strength', 'in_a_word', 'target_row', 'target_table', 'targets_text',
-           'verdict_of_targets', 'nearest_of_targets', 'sentences_of_targets', 'Run', 'command_of', 'controls_adata',
-           'sham_cells', 'generate_all', 'coverage_of', 'scores_of_contexts', 'context_table', 'predict_and_score']
+           'verdict_of_targets', 'nearest_of_targets', 'sentences_of_targets', 'Run', 'controls_adata', 'sham_cells',
+           'generate_all', 'coverage_of', 'scores_of_contexts', 'context_table', 'predict_and_score']
 
 # %% ../nbs/19_run.ipynb #0eb9617e
-import csv, io, shlex, warnings
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -360,26 +360,6 @@ def _three_panels(predictions, real, board, settings, shifts, xy=None):
                          s.embedding, s.seed, xy)
     plt.close(fig)
     return fig
-
-# %% ../nbs/19_run.ipynb #7226c493
-def _comma_separated(names):
-    "Several names as one text; those that hold a comma are quoted, as in CSV files"
-    csv.writer(text := io.StringIO(), lineterminator='').writerow(names)
-    return text.getvalue()
-
-# %% ../nbs/19_run.ipynb #5e46c869
-def command_of(settings) -> str:
-    "The command line that repeats a run"
-    skip = ['data','source','question','progress','checkpoint','resume','notes','not_applicable',
-            'carried','targets','some_targets_only']
-    if not settings.get('devices'): skip += ['nodes','accelerator','precision']
-    if settings.get('context_key'): skip.append('cell_type_key') # the same columns
-    given = {k: v for k,v in settings.items() if k not in skip and v is not None and v is not False}
-    if isinstance(given.get('target'), list): given['target'] = _comma_separated(given['target'])
-    name = lambda k: 'dose' if k=='dose_key' else k.replace('_','-')
-    option = lambda k,v: ['--'+name(k)] + ([] if v is True else [str(v)])
-    words = [word for k,v in given.items() for word in option(k, v)]
-    return shlex.join(['pertnb', 'run', settings['source'], *words])
 
 # %% ../nbs/19_run.ipynb #5a728cf8
 def controls_adata(controls):

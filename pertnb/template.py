@@ -20,7 +20,6 @@ from .files import *
 from .datasets import *
 from .data import *
 from .task import *
-from .run import *
 
 # %% ../nbs/23_template.ipynb #d25eee13
 control_words = ('control','ctrl','ctl','untreated','unstimulated','unstim','vehicle','dmso','pbs',

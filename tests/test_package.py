@@ -33,8 +33,34 @@ def loaded_after(statement, *names):
 
 def test_import_is_light():
     assert loaded_after('import pertnb', 'torch', 'numpy', 'anndata', 'scanpy', 'umap', 'matplotlib') == []
-    assert loaded_after('import pertnb.cli', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
+    assert loaded_after('import pertnb.template', 'torch', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
+    assert loaded_after('import pertnb.protocols', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
     assert loaded_after('import pertnb.speedrun', 'torch') == ['torch'] # the check itself works
+
+def packages_of(code, **env):
+    "Packages, beside Python's own, that this code imports; and what it prints"
+    done = subprocess.run([sys.executable, '-X', 'importtime', '-c', code], capture_output=True, text=True, env=os.environ|env, check=True)
+    lines = [o.split('|')[-1].strip() for o in done.stderr.splitlines() if o.startswith('import time:')]
+    return {o.split('.')[0] for o in lines[1:]}-sys.stdlib_module_names, done.stdout
+
+light, call = {'click','fastcore','pertnb'}, 'from pertnb.cli import main; main({!r}, prog_name="pertnb", standalone_mode=False)'
+completion = dict(_PERTNB_COMPLETE='bash_complete', COMP_WORDS='pertnb run --hold', COMP_CWORD='2')
+
+@pytest.mark.parametrize('args, env, said', [(['--help'], {}, 'inspect'), (['--version'], {}, 'version'), (['run','--help'], {}, '--holdout'),
+                                             (['predict','--help'], {}, '--shrinkage'), ([], completion, 'plain,--holdout')], ids=['help','version','run','predict','completion'])
+def test_what_comes_at_once_imports_next_to_nothing(args, env, said):
+    before, _ = packages_of('import pickle') # what the installation itself imports, and Python's own try
+    code = f'import contextlib\nwith contextlib.suppress(SystemExit): {call.format(args)}'
+    found, printed = packages_of(code, **env)
+    assert said in printed and 'pertnb' in found and found-before<=light, found-before-light
+
+def test_inspect_imports_anndata_and_nothing_else_that_is_slow(tmp_path):
+    from pertnb.datasets import demo
+    demo(600).write_h5ad(tmp_path/'cells.h5ad')
+    found, printed = packages_of(call.format(['inspect', str(tmp_path/'cells.h5ad')]))
+    needed, _ = packages_of('import anndata, anndata.io')
+    assert 'A run can start' in printed and 'anndata' in found and found-needed<=light, found-needed-light
+    assert not found & {'torch','scanpy','sklearn','matplotlib','umap','numba','distributed'}, found
 
 def in_copy(folder, code, *names):
     "Run code where these files of ours, and only these, are"
