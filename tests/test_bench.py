@@ -1,8 +1,8 @@
 "The bench scripts say how they are called, from anywhere and without data."
-import os, runpy, sys
+import os, sys
 from pathlib import Path
 import pytest
-from child import in_fork
+from child import in_process, script as run_script
 
 bench = Path(__file__).parents[1]/'bench'
 files = sorted([*bench.glob('*.py'), *bench.glob('peers/*.py')])
@@ -10,12 +10,7 @@ scripts = [o for o in files if o.stem!='folds'] # what the others share
 
 @pytest.mark.parametrize('script', scripts, ids=lambda o: str(o.relative_to(bench)))
 def test_help(script, tmp_path):
-    def call():
-        for o in ('PERTNB_DATA','PYTHONPATH'): os.environ.pop(o, None)
-        os.chdir(tmp_path)
-        sys.argv, sys.path[0] = [str(script), '--help'], str(script.parent) # as Python does for a script
-        runpy.run_path(str(script), run_name='__main__')
-    code, out, err = in_fork(call)
+    code, out, err = in_process(run_script, script, tmp_path, '--help')
     assert code==0, err[-2000:]
     assert 'usage' in out and not [*tmp_path.iterdir()]
 

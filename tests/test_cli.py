@@ -1,11 +1,13 @@
 "The command, as a user meets it: what it writes, and how it refuses."
 import subprocess, sys
 from pathlib import Path
+from threading import Thread
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+from child import command, in_process
 from click.testing import CliRunner
 from pertnb.datasets import demo
 from pertnb.cli import main
@@ -207,12 +209,15 @@ def test_completion():
 
 def test_progress_in_a_terminal(tmp_path):
     import os, pty, re, termios
-    command = [sys.executable, '-c', "from pertnb.cli import main; main()", 'run', str(tmp_path/'cells.h5ad'), *keys, *quick, '--size-key', 'total_counts', '--out']
     study().write_h5ad(tmp_path/'cells.h5ad')
     ours, theirs = pty.openpty(); termios.tcsetwinsize(theirs, (24, 100))
-    running = subprocess.Popen([*command, str(tmp_path/'b')], stdout=subprocess.DEVNULL, stderr=theirs); os.close(theirs)
-    shown = ''
-    try:
-        while part := os.read(ours, 4096).decode(errors='replace'): shown += part
-    except OSError: os.close(ours) # the other end is closed
-    assert running.wait()==0 and 'training' in shown and 'scoring IFNB' in shown and 'nan' not in shown and re.search(r'\d\d:\d\d<\d\d:\d\d', shown) # elapsed < left
+    shown = []
+    def read():
+        try:
+            while part := os.read(ours, 4096): shown.append(part)
+        except OSError: pass # the other end is closed
+    reader = Thread(target=read); reader.start()
+    code, *_ = in_process(command, 'run', tmp_path/'cells.h5ad', *keys, *quick, '--size-key', 'total_counts', '--out', tmp_path/'b', err=os.ttyname(theirs))
+    os.close(theirs); reader.join(); os.close(ours)
+    shown = b''.join(shown).decode(errors='replace')
+    assert code==0 and 'training' in shown and 'scoring IFNB' in shown and 'nan' not in shown and re.search(r'\d\d:\d\d<\d\d:\d\d', shown) # elapsed < left

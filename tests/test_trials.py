@@ -1,5 +1,6 @@
 "Odd files and labels, as people have them: the right result, or a word why not. Add a row to a table for each new one."
-import gzip, os, resource, stat, subprocess, sys, warnings
+import gzip, os, stat, subprocess, sys, warnings
+from functools import partial
 from pathlib import Path
 import anndata as ad
 import h5py
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
-from child import in_fork
+from child import command, in_process
 from click.testing import CliRunner
 from pertnb.core import *
 from pertnb.datasets import *
@@ -286,7 +287,7 @@ def test_settings_out_of_range(what, tmp_path):
     assert res.exit_code==1 and word in res.output and res.output.count('\n')==1, res.output
     assert not list(tmp_path.iterdir())
 
-def test_two_genes_are_enough(): assert speedrun(study(), **keys, size_key='total_counts', target='IFNB', **dict(quick, n_genes=2)).predictions.n_vars==2
+def test_two_genes_are_enough(): assert speedrun('demo', target='IFNB', **dict(quick, n_genes=2)).predictions.n_vars==2
 
 def test_a_dose_is_suggested_by_its_number():
     a = relabelled(study(), control='0.0', IFNB='0.5', drugA='1.0', drugB='2.0', **{'IFNB+drugA': '4.0'})
@@ -346,8 +347,7 @@ def test_files_follow_the_umask(tmp_path, saved_run):
 
 def test_a_full_disk_is_said_in_a_line(tmp_path):
     args = [*small_run(tmp_path), '--epochs', '1', '--n-genes', '300']
-    def small_disk(): resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); main(args)
-    code, _, err = in_fork(small_disk)
+    code, _, err = in_process(partial(command, most_bytes=100_000), *args)
     assert code==1 and err.strip().splitlines()[-1].startswith('Error: ') and 'File too large' in err and len(err.splitlines())<3, err
     assert [o.name for o in tmp_path.iterdir()]==['a.h5ad']
 
@@ -362,12 +362,9 @@ def test_the_terminal_board_fits(tmp_path, monkeypatch):
     tables = [o for o in res.stdout.splitlines() if o.startswith(('mode', 'mean shift', 'control', 'ceiling'))]
     assert res.exit_code==0 and len(tables)>20 and max(map(len, tables))<=80
 
-def test_progress_in_a_log_file(tmp_path, monkeypatch):
+def test_progress_in_a_log_file(tmp_path):
     "Lines, with the time left; here every hundredth of a second instead of every minute"
-    from pertnb import core
-    monkeypatch.setattr(core, 'log_every', .01)
-    args = [*small_run(tmp_path), '--epochs', '4']
-    code, _, err = in_fork(lambda: main(args))
+    code, _, err = in_process(partial(command, log_every=.01), *small_run(tmp_path), '--epochs', '4')
     lines = err.splitlines()
     assert code==0 and any(o.startswith('training: ') and 'left' in o for o in lines) and any(o.startswith('scoring IFNB: ') for o in lines) and '\r' not in err, err[-2000:]
 
