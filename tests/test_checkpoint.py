@@ -1,8 +1,9 @@
 "A training that is killed, starved of disk or stopped goes on to the very same weights, or says why not."
-import json, subprocess, sys
+import json
 import pytest
+from child import code, in_process
 
-# One process imports once and makes the cells; what it forks trains, and is killed. A thread each: forks and OpenMP do not mix.
+# One process makes the cells; what it forks trains, and is killed. A thread each: forks and OpenMP do not mix.
 prelude = '''
 import hashlib, json, os, random, resource, signal, sys, time, warnings
 import torch; torch.set_num_threads(1)
@@ -28,14 +29,14 @@ def said(pid): # nothing, if it was killed
 want = digest(train()) # here, so that no child spends its life on imports
 '''
 
-def in_process(tmp_path, body):
-    done = subprocess.run([sys.executable, '-W', 'ignore', '-c', prelude+body, str(tmp_path)], capture_output=True, text=True, timeout=300)
-    assert not done.returncode, done.stderr[-2000:]
-    return json.loads(done.stdout.strip().splitlines()[-1])
+def run_in_process(tmp_path, body):
+    failed, out, err = in_process(code, prelude+body, tmp_path)
+    assert not failed, err[-2000:]
+    return json.loads(out.strip().splitlines()[-1])
 
 def test_killed_and_resumed(tmp_path):
     "30 kills by SIGKILL at random moments, over as many trainings as it takes; each ends with the same bits"
-    res = in_process(tmp_path, '''
+    res = run_in_process(tmp_path, '''
 start = time.time(); said(child(lambda: digest(train(checkpoint=path, every=0)))); whole = time.time()-start
 os.unlink(path); rng, kills, ended, resumed = random.Random(0), 0, [], 0
 while kills<30 or not ended or os.path.exists(path):
@@ -52,7 +53,7 @@ print(json.dumps(dict(kills=kills, resumed=resumed, ended=ended, want=want, left
 
 def test_disk_full_and_no_permission(tmp_path):
     "What cannot be written is said, training goes on, and the state kept before stays whole"
-    res = in_process(tmp_path, '''
+    res = run_in_process(tmp_path, '''
 def short_of(limit):
     def f():
         limit()
@@ -89,7 +90,7 @@ def test_truncated(cut, tmp_path):
 
 def test_ctrl_c(tmp_path):
     "Ctrl-C keeps the state and says how to go on; so does the command"
-    res = in_process(tmp_path, '''
+    res = run_in_process(tmp_path, '''
 pid = child(lambda: train(checkpoint=path, every=0))
 while not os.path.exists(path): time.sleep(.01)
 os.kill(pid, signal.SIGINT); stopped = said(pid)

@@ -1,11 +1,12 @@
-"Independent judges agree with our scoreboard: cell-eval, cell-eval2 and dcor, in environments of their own."
-import json, os, subprocess, sys, venv
+"Independent judges agree with our scoreboard: cell-eval, cell-eval2 and dcor, in an environment of their own."
+import hashlib, json, os, shutil, subprocess, sys
 from pathlib import Path
 import anndata as ad
 import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 from pertnb.cli import main
 from pertnb.judge import load_for_scoring, score
 from pertnb.board import fit_pcs
@@ -14,20 +15,26 @@ from pertnb.speedrun import speedrun
 
 required = bool(os.environ.get('PERTNB_JUDGES')) # set in CI: there, judges that cannot be installed are a failure
 
-def python_with(folder, *packages):
-    "A Python that has these packages"
-    venv.create(folder, with_pip=True)
+lock = Path(__file__).parent/'judges.txt'
+
+def uv(*args): return subprocess.run([sys.executable, '-m', 'uv', *map(str, args)], capture_output=True, text=True)
+
+@pytest.fixture(scope='session')
+def judges():
+    "A Python that has the judges: made once for a lock file and a version of Python, and kept in the user's cache"
+    key = hashlib.sha256(lock.read_bytes()+sys.version.encode()).hexdigest()[:16]
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache')/'pertnb'/f'judges-{key}'
     python = folder/'bin'/'python'
-    done = subprocess.run([python, '-m', 'pip', 'install', '-q', *packages], capture_output=True, text=True)
-    if done.returncode and not required: pytest.skip(f'{" and ".join(packages)} cannot be installed here: '+done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f'{folder}.lock'):
+        if (folder/'complete').exists() and python.exists(): return python
+        shutil.rmtree(folder, ignore_errors=True)
+        done = uv('venv', '-q', '--python', sys.executable, folder)
+        if not done.returncode: done = uv('pip', 'install', '-q', '--python', python, '-r', lock)
+        if done.returncode and not required: pytest.skip('the judges cannot be installed here: '+(done.stderr.strip() or '?').splitlines()[-1])
+        assert done.returncode == 0, done.stderr
+        (folder/'complete').touch()
     return python
-
-@pytest.fixture(scope='session')
-def judges(tmp_path_factory): return python_with(tmp_path_factory.mktemp('judges'), 'cell-eval', 'dcor')
-
-@pytest.fixture(scope='session')
-def judge2(tmp_path_factory): return python_with(tmp_path_factory.mktemp('judge2'), 'cell-eval2')
 
 @pytest.fixture(scope='session')
 def screen(tmp_path_factory):
@@ -84,21 +91,21 @@ def cell_eval2(python, pred, real, out, *more):
     return pd.read_csv(Path(out)/'results.csv').pivot(index='perturbation', columns='metric', values='value')
 
 @pytest.mark.parametrize('labels', ['right', 'wrong'])
-def test_cell_eval2_takes_a_screen_as_it_is_and_agrees(judge2, screen, labels, tmp_path):
+def test_cell_eval2_takes_a_screen_as_it_is_and_agrees(judges, screen, labels, tmp_path):
     pred, real = screen[0]/labels/'predictions.h5ad', screen[0]/'right'/'real.h5ad'
-    agree(judged(pred, real), cell_eval2(judge2, pred, real, tmp_path, '--input-type', 'lognorm'), 'delta_pearson', 'pds_l1')
+    agree(judged(pred, real), cell_eval2(judges, pred, real, tmp_path, '--input-type', 'lognorm'), 'delta_pearson', 'pds_l1')
 
 @pytest.mark.parametrize('labels', ['right', 'wrong'])
-def test_cell_eval2_agrees_on_counts(judge2, screen, labels, tmp_path):
+def test_cell_eval2_agrees_on_counts(judges, screen, labels, tmp_path):
     "Counts in: at our scale, log1p(1e4) of each cell, both agree; its own default, log1p of 5e4 of summed cells, is another number, and takes our counts, too"
     files = {'pred': screen[0]/labels/'predictions.h5ad', 'real': screen[0]/'right'/'real.h5ad'}
     for name,path in files.items():
         a = ad.read_h5ad(path)
         ad.AnnData(a.layers['counts'], a.obs[['condition']], a.var[[]]).write_h5ad(tmp_path/f'{name}.h5ad')
     pred, real = (tmp_path/f'{name}.h5ad' for name in files)
-    theirs = cell_eval2(judge2, pred, real, tmp_path/'cells', '--input-type', 'counts', '--version', 'v1', '--set', 'target_sum=10000', '--set', 'allow_discrete=true')
+    theirs = cell_eval2(judges, pred, real, tmp_path/'cells', '--input-type', 'counts', '--version', 'v1', '--set', 'target_sum=10000', '--set', 'allow_discrete=true')
     agree(ours := judged(pred, real), theirs, 'pearson_delta', 'discrimination_score_l1')
-    sums = cell_eval2(judge2, pred, real, tmp_path/'sums', '--input-type', 'counts')
+    sums = cell_eval2(judges, pred, real, tmp_path/'sums', '--input-type', 'counts')
     assert list(sums.index)==list(ours.index) and sums.delta_pearson.notna().all()
 
 def test_cell_eval_agrees_on_several_perturbations(judges, tmp_path):

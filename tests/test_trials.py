@@ -1,5 +1,6 @@
 "Odd files and labels, as people have them: the right result, or a word why not. Add a row to a table for each new one."
 import gzip, os, stat, subprocess, sys, warnings
+from functools import partial
 from pathlib import Path
 import anndata as ad
 import h5py
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 import scanpy as sc
 import scipy.sparse as sp
+from child import command, in_process
 from click.testing import CliRunner
 from pertnb.core import *
 from pertnb.datasets import *
@@ -41,9 +43,10 @@ def relabelled(a, **names):
 
 def cli(*args): return CliRunner().invoke(main, list(map(str, args)))
 
-def shown(args, **kw):
-    "The command in a process of its own"
-    return subprocess.run([sys.executable, '-W', 'ignore', '-c', 'from pertnb.cli import main; main()', *map(str, args)], capture_output=True, text=True, **kw)
+def small_run(folder):
+    "A command that runs quickly, and writes into `folder`/o"
+    study(600).write_h5ad(folder/'a.h5ad')
+    return ['run', str(folder/'a.h5ad'), '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--size-key', 'total_counts', '--target', 'IFNB', '--n-genes', '100', '--embedding', 'pca', '--out', str(folder/'o')]
 
 # ---- labels: (labels, control, names of the vectors, what is asked for → the study's spelling)
 labels = {
@@ -335,36 +338,35 @@ def test_two_runs_into_one_folder(tmp_path):
     third = subprocess.run([sys.executable, '-c', code, tmp_path/'o'], input='\n', capture_output=True, text=True)
     assert third.returncode==0 and (tmp_path/'o'/'config.json').exists(), third.stderr
 
-def test_files_follow_the_umask(tmp_path):
+def test_files_follow_the_umask(tmp_path, saved_run):
     before = os.umask(0o022)
-    try: speedrun('demo', target='IFNB', **quick).save(tmp_path/'o')
+    try: saved_run[0].save(tmp_path/'o')
     finally: os.umask(before)
     modes = {o.name: stat.S_IMODE(o.stat().st_mode) for o in (tmp_path/'o').rglob('*')}
     assert set(modes.values())=={0o644, 0o755} and modes['model.safetensors']==0o644, modes
 
 def test_a_full_disk_is_said_in_a_line(tmp_path):
-    code = 'import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); from pertnb.cli import main; main()'
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, 'run', 'demo', '--epochs', '1', '--n-genes', '300', '--embedding', 'pca', '--out', str(tmp_path/'o')], capture_output=True, text=True)
-    assert res.returncode==1 and res.stderr.strip().splitlines()[-1].startswith('Error: ') and 'File too large' in res.stderr and len(res.stderr.splitlines())<3, res.stderr
-    assert not list(tmp_path.iterdir())
+    args = [*small_run(tmp_path), '--epochs', '1', '--n-genes', '300']
+    code, _, err = in_process(partial(command, most_bytes=100_000), *args)
+    assert code==1 and err.strip().splitlines()[-1].startswith('Error: ') and 'File too large' in err and len(err.splitlines())<3, err
+    assert [o.name for o in tmp_path.iterdir()]==['a.h5ad']
 
-def test_a_protocol_does_not_run_into_a_run(tmp_path):
-    speedrun('demo', target='IFNB', **quick).save(tmp_path/'o')
-    res = cli('run', 'demo', '--holdout', 'each', '--out', tmp_path/'o')
+def test_a_protocol_does_not_run_into_a_run(saved_run):
+    res = cli('run', 'demo', '--holdout', 'each', '--out', saved_run[1])
     assert res.exit_code==1 and 'single run' in res.output and '--out' in res.output
 
 # ---- what is seen
-def test_the_terminal_board_fits(tmp_path):
-    res = shown(['run', 'demo', '--epochs', 2, '--n-genes', 200, '--embedding', 'pca', '--out', tmp_path/'o'], env={**os.environ, 'COLUMNS': '80'})
+def test_the_terminal_board_fits(tmp_path, monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    res = cli(*small_run(tmp_path), '--epochs', 2)
     tables = [o for o in res.stdout.splitlines() if o.startswith(('mode', 'mean shift', 'control', 'ceiling'))]
-    assert res.returncode==0 and len(tables)>20 and max(map(len, tables))<=80
+    assert res.exit_code==0 and len(tables)>20 and max(map(len, tables))<=80
 
 def test_progress_in_a_log_file(tmp_path):
     "Lines, with the time left; here every hundredth of a second instead of every minute"
-    code = "import pertnb.core as c; c.log_every = .01; from pertnb.cli import main; main()"
-    res = subprocess.run([sys.executable, '-W', 'ignore', '-c', code, 'run', 'demo', '--epochs', '4', '--n-genes', '200', '--embedding', 'pca', '--out', str(tmp_path/'o')], capture_output=True, text=True)
-    lines = res.stderr.splitlines()
-    assert any(o.startswith('training: ') and 'left' in o for o in lines) and any(o.startswith('scoring IFNB: ') for o in lines) and '\r' not in res.stderr, res.stderr[-2000:]
+    code, _, err = in_process(partial(command, log_every=.01), *small_run(tmp_path), '--epochs', '4')
+    lines = err.splitlines()
+    assert code==0 and any(o.startswith('training: ') and 'left' in o for o in lines) and any(o.startswith('scoring IFNB: ') for o in lines) and '\r' not in err, err[-2000:]
 
 def test_a_long_label_leaves_the_figure_whole(tmp_path):
     long = 'an interferon of some kind, ' * 8
@@ -374,12 +376,13 @@ def test_a_long_label_leaves_the_figure_whole(tmp_path):
     assert box.width<=fig.get_figwidth()*1.05 and all(o.get_window_extent().width>.2*fig.bbox.width for o in fig.axes)
 
 def test_the_board_figure_is_whole_and_shows_the_largest_types():
-    run = speedrun('demo', holdout='NK', target='IFNB', **quick)
+    a = demo(1500)
+    run = speedrun(a, **keys, holdout='NK', target='IFNB', size_key='total_counts', **quick)
     axes = scoreboard_plot(run.scoreboard); fig = axes[0].figure; fig.canvas.draw()
     assert [o.get_title() for o in axes]==['NK'] # one type: one panel
     inside = lambda o: o.x0>=-1 and o.x1<=fig.bbox.width+1
     assert all(inside(o.get_window_extent()) for o in fig.legends)
-    axes = scoreboard_plot(speedrun('demo', target='IFNB', **quick).scoreboard)
-    largest = demo().obs.query("condition=='IFNB'").cell_type.value_counts().index
+    axes = scoreboard_plot(speedrun(a, **keys, target='IFNB', size_key='total_counts', **quick).scoreboard)
+    largest = a.obs.query("condition=='IFNB'").cell_type.value_counts().index
     assert [o.get_title() for o in axes][:2]==['all','mean'] and [o.get_title() for o in axes][2:]==list(largest[:2])
     plt.close('all')

@@ -1,0 +1,52 @@
+"""What needs a process of its own, but not its imports anew: a server imports once, and forks.
+
+A fork of the worker itself would not do: OpenMP, once used, ends its forks."""
+import os, resource, sys, tempfile, traceback, warnings
+from multiprocessing import get_context
+from pathlib import Path
+
+server = get_context('forkserver')
+server.set_forkserver_preload(['pertnb.cli', 'pertnb.figure', 'pertnb.report', 'pertnb.speedrun', 'matplotlib.pyplot', 'scanpy', 'sklearn.tree', 'torch._dynamo'])
+
+def _at(f, args, out, err):
+    "Run `f` with stdout and stderr in these files"
+    sys.stdout, sys.stderr = (open(o, 'w') for o in (out, err))
+    os.dup2(sys.stdout.fileno(), 1); os.dup2(sys.stderr.fileno(), 2)
+    code = 1
+    try: f(*args); code = 0
+    except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
+    except BaseException: traceback.print_exc()
+    finally:
+        for o in (sys.stdout, sys.stderr): o.flush()
+        os._exit(code)
+
+def in_process(f, *args, err=None, seconds=300):
+    "What became of `f(*args)` in a process of its own: the exit code, stdout and stderr (or '', if written to the file `err`)"
+    with tempfile.TemporaryDirectory() as d:
+        files = f'{d}/out', str(err or f'{d}/err')
+        process = server.Process(target=_at, args=(f, args, *files))
+        process.start(); process.join(seconds)
+        if process.exitcode is None: process.kill(); process.join() # a hang is a failure
+        return process.exitcode, Path(files[0]).read_text(), '' if err else Path(files[1]).read_text()
+
+def command(*args, most_bytes=None, log_every=None):
+    "The command; files of at most so many bytes, if given; progress in a log so often"
+    import pertnb.core
+    from pertnb.cli import main
+    warnings.simplefilter('ignore')
+    if most_bytes: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+    if log_every: pertnb.core.log_every = log_every
+    main([str(o) for o in args], prog_name='pertnb')
+
+def code(text, *args):
+    "Python code, with these arguments"
+    warnings.simplefilter('ignore')
+    sys.argv = ['-c', *map(str, args)]
+    exec(text, {'__name__': '__main__'})
+
+def script(path, folder, *args):
+    "A script, called in this folder"
+    import runpy
+    os.chdir(folder)
+    sys.argv = [str(path), *args]; sys.path[:0] = [str(path.parent)] # as Python does
+    runpy.run_path(str(path), run_name='__main__')
