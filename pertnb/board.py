@@ -10,6 +10,7 @@ __all__ = ['SHAM', 'too_close', 'MOST_SCORED', 'columns', 'fit_pcs', 'attach_pca
 
 # %% ../nbs/14_board.ipynb #fe511653
 import warnings
+from collections import Counter
 from functools import cache
 
 import anndata as ad
@@ -159,7 +160,7 @@ class Group:
     def __init__(self, real, control, means, project, halves=12, seed=0):
         self.means, self.project, self.halves, self.seed = means, project, halves, seed
         self.sets = dict(genes=(real, control), pcs=(project(real), project(control)))
-        self._drawn = {}
+        self._drawn, self.unchanged = {}, {} # what was drawn; slow metrics of the control cells
         self.reference = {name: self._reference(name) for name in metrics}
 
     def _once(self, key, make):
@@ -197,6 +198,7 @@ def _reference(self:Group, name):
         unchanged = f(control, real, control, *told)
         halves = f(*self._splits(space, f.n_splits), control, *told)
     except NotApplicable as e: return str(e)
+    if f.own_error: self.unchanged[name] = unchanged
     null = float(unchanged) if f.null is None else f.null
     return null, float(np.mean(halves)), float(np.std(halves))
 
@@ -252,6 +254,7 @@ def value(self:Group, name, pred, source=None):
             values = f(*sets, *told)
             return float(values[0]), scattered(values[1:], q)
         except NotApplicable: pass # there may be enough cells where halves are too small
+    if pred is self.sets[space][1] and name in self.unchanged: return self.unchanged[name], None
     return f(pred, *self.sets[space], *told), None
 
 # %% ../nbs/14_board.ipynb #0acd3f11
@@ -265,7 +268,8 @@ def _error(value, draws):
 def rows(self:Group, pred, source=None):
     """A row per metric for predicted cells; `source`: the control cell each comes from, if known;
     `draws`: its values on halves"""
-    spaces = dict(genes=pred, pcs=self.project(pred))
+    unchanged = pred is self.sets['genes'][1]
+    spaces = dict(genes=pred, pcs=self.sets['pcs'][1] if unchanged else self.project(pred))
     for name,reference in self.reference.items():
         if isinstance(reference, str): yield dict(metric=name, note=reference); continue
         try: value, draws = self.value(name, spaces[self._told(metrics[name])[0]], source)
@@ -466,7 +470,8 @@ def scoreboard(predictions:dict,       # Name → AnnData of cells, log1p(1e4), 
     of_target = {k: p.obs.groupby(condition_key, observed=True).indices
                  for k,p in predictions.items()}
     several, rows = len(targets)>1, []
-    with threads(1 if len(X)<5000 else torch.get_num_threads()):
+    largest = min(max(Counter(label).values()), max_cells or len(label)) # cells of a kind in a group
+    with threads(1 if largest<5000 else torch.get_num_threads()):
         for target in progress_bar(targets, desc='scoring', show=progress and several):
             preds = {k: p[of_target[k][target]] for k,p in predictions.items()
                      if target in of_target[k]}

@@ -246,8 +246,10 @@ def thread_map(f, items):
 # %% ../nbs/00_core.ipynb #46f08cb0
 @contextlib.contextmanager
 def threads(n:int):
-    "Let torch use `n` threads: on small matrices one is faster than two"
+    "Let torch and NumPy's algebra use `n` threads: on small matrices one is faster than two"
+    from threadpoolctl import threadpool_limits # comes with scikit-learn
     was = torch.get_num_threads()
     torch.set_num_threads(n)
-    try: yield
+    try:
+        with threadpool_limits(n, 'blas'): yield
     finally: torch.set_num_threads(was)
