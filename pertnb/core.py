@@ -6,6 +6,11 @@
 __all__ = ['log_every', 'InputError', 'Note', 'shorten', 'short_label', 'check_choice', 'import_extra', 'renamed', 'moved',
            'progress_bar', 'atomic_path', 'atomic_write', 'only_writer', 'atomic_dir', 'thread_map', 'threads']
 
+# %% ../nbs/00_core.ipynb #5d06680e
+import os
+for _name, _value in dict(OMP_WAIT_POLICY='PASSIVE', OPENBLAS_THREAD_TIMEOUT='4').items():
+    os.environ.setdefault(_name, _value) # the second: 2⁴ clock cycles
+
 # %% ../nbs/00_core.ipynb #f991f9d5
 import contextlib, functools, os, shutil, sys, tempfile, warnings
 from collections import deque
