@@ -7,6 +7,11 @@ __all__ = ['log_every', 'later', 'InputError', 'Note', 'shorten', 'short_label',
            'moved', 'command_of', 'progress_bar', 'atomic_path', 'atomic_write', 'only_writer', 'atomic_dir',
            'thread_map', 'threads']
 
+# %% ../nbs/00_core.ipynb #6553f433
+import os
+for _name, _value in dict(OMP_WAIT_POLICY='PASSIVE', OPENBLAS_THREAD_TIMEOUT='4').items():
+    os.environ.setdefault(_name, _value) # the second: 2⁴ clock cycles
+
 # %% ../nbs/00_core.ipynb #f991f9d5
 import contextlib, csv, functools, io, os, shlex, shutil, sys, tempfile, warnings
 from collections import deque

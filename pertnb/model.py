@@ -202,7 +202,10 @@ class SharedCounts(NegativeBinomial):
     def log_prob(self, y): # Counts (B, G), sparse or dense
         "@eq-nb of the means of @eq-share, summed over the genes of each cell, (B,)"
         y = (y if y.is_sparse else y.to_sparse()).coalesce()
-        return _ShareLogProb.apply(self.o, self.s, self.alpha, *y.indices(), y.values())
+        precise = torch.promote_types(self.o.dtype, torch.float32)
+        with torch.autocast(self.o.device.type, enabled=False):
+            o = self.o.to(precise)
+            return _ShareLogProb.apply(o, self.s, self.alpha, *y.indices(), y.values())
 
 # %% ../nbs/05_model.ipynb #a7cff6ae
 class CVAE(nn.Module):
