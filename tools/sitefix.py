@@ -130,6 +130,7 @@ def mend_links(text, page):
         bare = name.removesuffix('()')
         if bare not in documented() or (bare==name and bare in other_words()): return m[1]
         return f'[{m[1]}]({up}{url.removeprefix(base)})'
+    text = re.sub(r'\[\[(`[^`]+`)\]\([^)\s]+\)\]', r'[\1]', text) # a link within a link's text
     parts = re.split(r'(```.*?```|^#+ .*$)', text, flags=re.S|re.M)
     return ''.join(unlink(o) if o.startswith(('```','#')) else linked.sub(one, o) for o in parts)
 
