@@ -22,7 +22,8 @@ def signs():
 
 if __name__=='__main__':
     font, options = TTFont(source), subset.Options()
-    options.layout_features, options.flavor, options.notdef_outline, options.name_IDs = ['*'], 'woff2', True, [0,1,2,4,6,13,14]
+    options.drop_tables += ['FFTM']
+    options.layout_features, options.flavor, options.notdef_outline, options.name_IDs = ['ssty'], 'woff2', True, [0,1,2,4,6,13,14]
     maker = subset.Subsetter(options); maker.populate(unicodes={ord(o) for o in signs()}); maker.subset(font)
     for record in font['name'].names:
         if record.nameID in (1,4,6): record.string = 'pertnb Math' if record.nameID!=6 else 'pertnbMath'

@@ -134,6 +134,12 @@ def mend_links(text, page):
     parts = re.split(r'(```.*?```|^#+ .*$)', text, flags=re.S|re.M)
     return ''.join(unlink(o) if o.startswith(('```','#')) else linked.sub(one, o) for o in parts)
 
+def mend_maths(text):
+    "A thin space between `\\log` and the letter that it is taken of, which MathML leaves out"
+    def one(m): return re.sub(r'\\(log|exp|max|min)\s+(?=[A-Za-z]|\\(?:theta|mu|sigma|alpha|rho|pi|hat|bar|mathcal|mathbb|mathrm)\b)', r'\\\1\\, ', m[0])
+    parts = re.split(r'(```.*?```|`[^`\n]*`)', text, flags=re.S)
+    return ''.join(o if o.startswith('`') else re.sub(r'\$\$.*?\$\$|\$[^$\n]+\$', one, o, flags=re.S) for o in parts)
+
 # --- Tables
 
 number = re.compile(r'\s*[-+−]?(\d[\d,]*\.?\d*|\.\d+)(e[-+]?\d+)?\s*(%|±.*|\[.*|[*^v ]*)?\s*$')
@@ -268,7 +274,7 @@ class site(Processor):
                  and 'readme' not in (getattr(c, 'directives_', None) or {})]
         cells = order_definitions(cells)
         for c in cells:
-            if c.cell_type=='markdown': c.source = mend_links(c.source.removeprefix('<!-- site -->').lstrip('\n'), page)
+            if c.cell_type=='markdown': c.source = mend_maths(mend_links(c.source.removeprefix('<!-- site -->').lstrip('\n'), page))
             if c.cell_type!='code': continue
             for o in c.get('outputs', []):
                 if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = mend_links(''.join(o['data']['text/markdown']), page)
