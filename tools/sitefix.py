@@ -12,7 +12,7 @@ from nbdev.showdoc import showdoc_nm
 
 root = Path(__file__).resolve().parents[1]
 open_lines = 20                                     # a longer definition shows its signature, and its source folded
-results_first = ('evidence/', 'help/compare')       # pages whose code is folded, and whose tables say what is best
+results_first = *(f'evidence/{o}' for o in ('ablation','speed','studies','unseen')), 'help/compare' # pages whose code is folded, and whose tables say what is best
 no_contest = ('ceiling', 'resampled', 'control', 'sham', 'seen') # rows that are references: never marked as the best
 definition = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
 
@@ -150,24 +150,25 @@ def value_of(text): return float(re.match(r'[-+]?[\d.]+(e[-+]?\d+)?', text.strip
 @lru_cache
 def better():
     from pertnb.metrics import metrics
-    return {k: max if o.better=='high' else min for k,o in metrics.items()}
+    return {k: max if o.better=='high' else min for k,o in metrics.items()} | {k: min for k in ('seconds','times as long','peak_MB','E relative')}
 
-def ways(columns, best):
+def ways(columns, asked):
     "Per column: is the largest or the smallest value the best one?"
-    if best=='none': return {}
-    if best in ('min', 'max'): return {k: dict(min=min, max=max)[best] for k in range(len(columns))}
+    if 'none' in asked: return {}
+    if (how := max if 'max' in asked else min if 'min' in asked else None): return {k: how for k in range(1 if 'first' in asked else len(columns))}
     return {k: better()[o] for k,o in enumerate(columns) if o in better()}
 
-def mark_best(lines, columns, best, by_row):
-    "Which (row, column) are to be bold: in each group of rows, or in each row"
-    res, how = set(), {'min': min, 'max': max}.get(best, min)
-    if by_row:
-        asked = [k for k,o in enumerate(columns) if not o.startswith(no_contest)]
-        groups = [([(i, k) for k in asked], how) for i in range(len(lines))]
+def mark_best(lines, columns, asked):
+    """Which (row, column) are to be bold. A cell says how, where the names of its columns do not: `#| best`, then `min` or `max` (or `none`);
+    `row`: in each row, `all`: in the whole column and not in each group of rows, `first`: in the first column only."""
+    res, how = set(), max if 'max' in asked else min
+    if 'row' in asked:
+        places = [k for k,o in enumerate(columns) if not o.startswith(no_contest)]
+        groups = [([(i, k) for k in places], how) for i in range(len(lines))]
     else:
-        outer = [line[0][:-1] for line in lines]
-        groups = [([(i, k) for i,line in enumerate(lines) if line[0][:-1]==o and not (line[0] and line[0][-1].startswith(no_contest))], how)
-                  for o in dict.fromkeys(outer) for k,how in ways(columns, best).items()]
+        outer = [() if 'all' in asked else line[0][:-1] for line in lines]
+        groups = [([(i, k) for i,line in enumerate(lines) if outer[i]==o and not (line[0] and line[0][-1].startswith(no_contest))], how)
+                  for o in dict.fromkeys(outer) for k,how in ways(columns, asked).items()]
     for places,how in groups:
         found = {p: value_of(t) for p in places if number.match(t := lines[p[0]][1][p[1]])}
         if len(found)>1: res |= {p for p,v in found.items() if v==how(found.values())}
@@ -186,21 +187,22 @@ def rows_of(section, width):
         res.append((tuple(names), values))
     return res
 
-def mend_table(text, contest=False, best=None, by_row=False):
+def mend_table(text, contest=False, asked=()):
     "A table of pandas or of ours as plain HTML: heads that say what they head, numbers to the right, nothing for NaN, the best in bold"
     table = ET.fromstring(text)
     head, rows = table.find('thead'), table.find('tbody')
     if head is None or rows is None: return text
-    if len(head)>1 and all(not words_in(o) for o in [*head[-1]][1:]) and any(names := [words_in(o) for o in head[-1] if o.tag=='th']):
-        names = [o for o in names if o]; n = len(head[-1]) - max(len(o) for o in rows)  # heads of the index, on a line of their own
-        index = [o for o in head[-1] if words_in(o)]; head.remove(head[-1])
+    n_index = len([*head[-1]]) - max(len(o.findall('td')) for o in rows)
+    if len(head)>1 and all(not words_in(o) for o in [*head[-1]][n_index:]) and any(words_in(o) for o in head[-1]):
+        index = [o for o in head[-1] if words_in(o)] # heads of the index, on a line of their own
+        head.remove(head[-1])
         blank = [*head[-1]][:len(index)]
         for old,new in zip(blank, index): old.text = words_in(new)
     lines = rows_of(rows, None)
     width = max((len(o[1]) for o in lines), default=0)
     columns = [words_in(o) for o in [*head[-1]][-width:]] if width else []
     bare = [re.sub(r' [↑↓]$', '', o) for o in columns]
-    marked = mark_best(lines, bare, best, by_row) if contest and best!='none' else set()
+    marked = mark_best(lines, bare, asked) if contest and 'none' not in asked else set()
     numeric = [all(number.match(v) or nothing.match(v) or v in ('', '–') for v in (o[1][k] for o in lines if k<len(o[1]))) for k in range(width)]
     for i,tr in enumerate(rows):
         tr.attrib.clear()
@@ -233,7 +235,7 @@ def entities(text): return re.sub(r'&(?!(?:amp|lt|gt|quot|apos|#\d+|#x[0-9a-f]+)
 
 def mend_outputs(cell, contest):
     asked = (getattr(cell, 'directives_', None) or {}).get('best', [])
-    kw = dict(contest=contest or bool(asked), best=asked[0] if asked else None, by_row='row' in asked)
+    kw = dict(contest=contest or bool(asked), asked=asked)
     for out in cell.get('outputs', []):
         data = out.get('data', {})
         if 'text/html' in data: out['data'] = {'text/markdown': mend_html(''.join(data['text/html']), **kw)}
