@@ -130,6 +130,7 @@ def mend_links(text, page):
         bare = name.removesuffix('()')
         if bare not in documented() or (bare==name and bare in other_words()): return m[1]
         return f'[{m[1]}]({up}{url.removeprefix(base)})'
+    text = text.replace('https://github.com/example/pertnb', cfg['git_url']) # as the notebooks have it
     text = re.sub(r'\[\[(`[^`]+`)\]\([^)\s]+\)\]', r'[\1]', text) # a link within a link's text
     parts = re.split(r'(```.*?```|^#+ .*$)', text, flags=re.S|re.M)
     return ''.join(unlink(o) if o.startswith(('```','#')) else linked.sub(one, o) for o in parts)
@@ -192,7 +193,7 @@ def mend_table(text, contest=False, asked=()):
     table = ET.fromstring(text)
     head, rows = table.find('thead'), table.find('tbody')
     if head is None or rows is None: return text
-    n_index = len([*head[-1]]) - max(len(o.findall('td')) for o in rows)
+    n_index = len([*head[-1]]) - max((len(o.findall('td')) for o in rows), default=0)
     if len(head)>1 and all(not words_in(o) for o in [*head[-1]][n_index:]) and any(words_in(o) for o in head[-1]):
         index = [o for o in head[-1] if words_in(o)] # heads of the index, on a line of their own
         head.remove(head[-1])
@@ -204,6 +205,8 @@ def mend_table(text, contest=False, asked=()):
     bare = [re.sub(r' [↑↓]$', '', o) for o in columns]
     marked = mark_best(lines, bare, asked) if contest and 'none' not in asked else set()
     numeric = [all(number.match(v) or nothing.match(v) or v in ('', '–') for v in (o[1][k] for o in lines if k<len(o[1]))) for k in range(width)]
+    def digits(text): return len(re.match(r'\s*[-+−]?[\d,]*\.?(\d*)$', text)[1]) if re.match(r'\s*[-+−]?[\d,]*\.\d+$', text) else 0
+    longest = [max((digits(o[1][k]) for o in lines if k<len(o[1])), default=0) for k in range(width)]
     for i,tr in enumerate(rows):
         tr.attrib.clear()
         values = [o for o in tr if o.tag=='td']
@@ -211,6 +214,7 @@ def mend_table(text, contest=False, asked=()):
         for k,td in enumerate(values):
             if nothing.match(words_in(td)): td.text = '–'
             if numeric[k]: td.set('class', ' '.join([*td.get('class', '').split(), 'num']))
+            if 0<digits(shown_ := words_in(td))<longest[k]<5: td.text = shown_ + '0'*(longest[k]-digits(shown_)) # as pandas would, were the column not of text
             if (i,k) in marked: strong = ET.SubElement(td, 'strong'); strong.text, td.text = td.text, None
     for line in head:
         line.attrib.clear()
@@ -248,22 +252,15 @@ def alt_text(cell):
         if (caption := re.search(r'#\| fig-cap: "(.*)"', cell.source)): cell.source = f'#| fig-alt: "{caption[1]}"\n' + cell.source
 
 def fold(cells):
-    "Results first: code behind a word, lines without a result together with those that follow"
-    res = []
+    "Results first: code behind a word, and preparations together with the next code that shows something"
+    res, waiting = [], ''
     for c in cells:
-        hidden = c.cell_type!='code' or re.search(r'#\| (echo|include): false|#\| code-fold', c.source)
-        before = res[-1] if res else None
-        if not hidden and before is not None and getattr(before, 'folded_', False) and not before.outputs:
-            directives = [o for o in c.source.split('\n') if o.startswith('#|')]
-            c.source = '\n'.join([*directives, body(before.source), '', body(c.source)])
-            res.pop()
-        if not hidden:
-            c.folded_ = True
-            c.source = re.sub(r'#\| code-(fold|summary):.*\n', '', c.source)
         res.append(c)
-    for c in res:
-        if getattr(c, 'folded_', False):
-            c.source = f"#| code-fold: true\n#| code-summary: \"{'Code' if c.outputs else 'Check'}\"\n{c.source}"
+        if c.cell_type!='code' or re.search(r'#\| (echo|include): false|#\| code-fold: false', c.source): continue
+        code, directives = body(c.source), [o for o in c.source.split('\n') if o.startswith('#|') and 'code-' not in o]
+        if not c.outputs and 'assert ' not in code: waiting += code+'\n\n'; res.pop(); continue
+        head = ['#| code-fold: true', f'#| code-summary: "{"Code" if c.outputs else "Check"}"', *directives]
+        c.source, waiting = '\n'.join([*head, waiting+code]), ''
     return res
 
 class site(Processor):
