@@ -25,6 +25,8 @@ if __name__=='__main__':
     from fontTools import subset
     from fontTools.ttLib import TTFont
     font, options = TTFont(source), subset.Options()
+    for table in font['cmap'].tables:
+        if table.isUnicode(): table.cmap[0x203E] = 'macron' # pandoc's bar over a letter, which the font has under another number
     options.drop_tables += ['FFTM']
     options.layout_features, options.flavor, options.notdef_outline, options.name_IDs = ['ssty'], 'woff2', True, [0,1,2,4,6,13,14]
     maker = subset.Subsetter(options); maker.populate(unicodes={ord(o) for o in signs()}); maker.subset(font)

@@ -22,7 +22,6 @@ def is_private(name): return name.split('.')[-1].startswith('_')
 def is_doc(cell): return getattr(cell, 'has_sd', False)
 def is_source(cell): return cell.cell_type=='code' and 'Exported source' in cell.source
 def body(source): return '\n'.join(o for o in source.split('\n') if not o.startswith('#|')).strip('\n')
-def markdown_of(cell): return ''.join(o for out in cell.outputs for o in out.get('data', {}).get('text/markdown', ''))
 
 def pieces(code):
     "A cell's code as (public names, code) in its order: helpers stay with the definition that they precede"
@@ -46,6 +45,16 @@ def signature_of(code, name):
     else: end = node.body[0].end_lineno if ast.get_docstring(node) else node.body[0].lineno-1
     return '\n'.join(code.split('\n')[first-1:max(end, node.lineno)]).rstrip()
 
+@lru_cache
+def places(module):
+    "Where a module's definitions stand in it: line by name"
+    file = root/get_config()['lib_path'].name/f'{module}.py'
+    return {showdoc_nm(o): o.lineno for o in ast.parse(file.read_text(encoding='utf-8')).body if isinstance(o, definition)} if file.exists() else {}
+
+def source_url(module, name):
+    cfg = get_config()
+    if name in places(module): return f"{cfg['git_url']}/blob/{cfg['branch']}/{cfg['lib_path'].name}/{module}.py#L{places(module)[name]}"
+
 def heading(name, url):
     link = f'[source]({url}){{.source-link aria-label="Source of {name}"}}' if url else ''
     return mk_cell(f'### {name}\n\n{link}'.strip(), 'markdown')
@@ -56,9 +65,9 @@ def code_cell(source, outputs=None, like=None):
     if like is not None and 'metadata' in like: cell.metadata = like.metadata
     return cell
 
-def shown(names, code, source, urls):
+def shown(names, code, source, module):
     "One definition: its source, if that is short, else its signature, with the source folded"
-    for name in names: yield heading(name, urls.get(name))
+    for name in names: yield heading(name, source_url(module, name))
     heads = '\n\n'.join(signature_of(code, o) for o in names)
     n, told = code.count('\n')+1, heads.count('\n')+1
     if n<=open_lines or told>.75*n: yield code_cell(code, like=source); return
@@ -66,20 +75,16 @@ def shown(names, code, source, urls):
     what = ', '.join(names or [showdoc_nm(o) for o in ast.parse(code).body if isinstance(o, definition)] or ['these lines'])
     yield code_cell(f'#| code-fold: true\n#| code-summary: "Source of {what}"\n{code}', like=source)
 
-def order_definitions(cells):
+def order_definitions(cells, module):
     "nbdev leaves doc of the last, source, docs of the others in reverse; here each definition's heading stands before it"
     res, i = [], 0
     while i<len(cells):
         run = [cells[i]]
         while (is_doc(run[-1]) or is_source(run[-1])) and i+len(run)<len(cells) and (is_doc(c := cells[i+len(run)]) or is_source(c)): run.append(c)
         i += len(run)
-        urls = {}
-        for c in filter(is_doc, run):
-            name, url = re.search(r'show_doc\(([\w.]+)', c.source)[1], re.search(r'\[source\]\((\S+?)\)', markdown_of(c))
-            urls[name] = url and url[1]
         sources = [o for o in run if is_source(o)]
         for c in sources:
-            for names,code in pieces(body(c.source)): res += shown(names, code, c, urls)
+            for names,code in pieces(body(c.source)): res += shown(names, code, c, module)
         told = {o for c in sources for names,_ in pieces(body(c.source)) for o in names}
         for c in run:
             if is_doc(c) and re.search(r'show_doc\(([\w.]+)', c.source)[1] not in told:
@@ -271,7 +276,7 @@ class site(Processor):
         contest = page.startswith(results_first)
         cells = [c for c in nb.cells if getattr(c, 'source', None) is not None and not c.source.startswith('<!-- readme -->')
                  and 'readme' not in (getattr(c, 'directives_', None) or {})]
-        cells = order_definitions(cells)
+        cells = order_definitions(cells, Path(page).stem.split('_', 1)[-1])
         for c in cells:
             if c.cell_type=='markdown': c.source = mend_maths(mend_links(c.source.removeprefix('<!-- site -->').lstrip('\n'), page))
             if c.cell_type!='code': continue
