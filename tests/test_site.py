@@ -54,7 +54,7 @@ def test_definitions_come_in_the_order_of_the_source_and_once(pages):
             assert seen.count(False)==1, f'{name}: {what} is shown {seen.count(False)} times'
             n += 1; folded += seen.count(True)
         assert '<details class="code-fold" open' not in text and 'Exported source' not in text
-    assert n>300 and folded>50
+    assert n>300 and folded>30
 
 def test_signatures_are_as_written(pages):
     "Point 2"
@@ -65,13 +65,14 @@ def test_signatures_are_as_written(pages):
 
 def test_links_lead_somewhere_and_only_where_they_should(pages, site):
     "Point 9: every link within the site has its page and its place; words of the command and names of files are no links to functions"
+    places = {name: ids(text) for name,text in pages.items()}
     for name,text in pages.items():
         for href in set(re.findall(r'<a [^>]*?href="([^"]+)"', text)):
             if re.match(r'https?:|mailto:', href): assert 'example.github.io' not in href, (name, href); continue
             file, _, place = href.partition('#')
             to = (site/name).parent/file if file else site/name
             assert to.exists(), (name, href)
-            if place: assert html.unescape(place) in ids(pages[os.path.relpath(to, site)]), (name, href)
+            if place: assert html.unescape(place) in places[os.path.relpath(to, site)], (name, href)
         assert '.ipynb"' not in re.sub(r'https?://[^"]+', '', text), name
         if name!='api.html':
             words = {told(o) for o in re.findall(r'<a [^>]*><code>(.*?)</code></a>', text)}
