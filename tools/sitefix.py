@@ -229,7 +229,7 @@ def mend_table(text, contest=False, asked=()):
                 th.set('scope', 'colgroup' if 'colspan' in th.attrib else 'col')
                 if not th.get('colspan') and (j := k-(len(line)-width))>=0 and line is head[-1]:
                     if numeric[j]: th.set('class', 'num')
-                    if contest and bare[j]==columns[j] and columns[j] in better(): th.text = f"{columns[j]} {'↑' if better()[columns[j]] is max else '↓'}"
+                    if contest and 'none' not in asked and bare[j]==columns[j] and columns[j] in better(): th.text = f"{columns[j]} {'↑' if better()[columns[j]] is max else '↓'}"
     table.attrib = {'class': 'table table-sm data', 'data-quarto-disable-processing': 'true'}
     return ET.tostring(table, encoding='unicode', method='html')
 
