@@ -69,7 +69,9 @@ _by_ending = {
              'Seurat::as.SingleCellExperiment(x) else x, "cells.h5ad") in R')}
 
 # %% ../nbs/01_files.ipynb #e4032dc2
-def is_zarr(path:Path): return any((path/name).exists() for name in ('.zgroup','.zattrs','zarr.json'))
+def is_zarr(path:Path):
+    "Is a folder a zarr store?"
+    return any((path/name).exists() for name in ('.zgroup','.zattrs','zarr.json'))
 
 # %% ../nbs/01_files.ipynb #47683009
 def _folder_format(path):

@@ -135,7 +135,9 @@ class TrainState:
 
 # %% ../nbs/07_state.ipynb #3f190587
 @patch(as_prop=True)
-def step(self:TrainState): return (self.epoch-1)*self.per_epoch + self.done
+def step(self:TrainState):
+    "Batches so far, over all epochs"
+    return (self.epoch-1)*self.per_epoch + self.done
 
 # %% ../nbs/07_state.ipynb #84fce4bf
 @patch

@@ -1,4 +1,6 @@
-"Make README.md, and the picture it shows, from nbs/index.ipynb."
+"""Make README.md, and the picture it shows, from nbs/index.ipynb.
+
+That page is the site's landing page, too: text that begins with `<!-- site -->` is only there, text that begins with `<!-- readme -->` and code with `#| readme` only here."""
 import base64, re
 from pathlib import Path
 from execnb.nbio import read_nb
@@ -6,7 +8,8 @@ from execnb.nbio import read_nb
 root, parts = Path(__file__).parents[1], []
 picture = Path('nbs/images/three_panel.png')
 for c in read_nb(root/'nbs/index.ipynb').cells:
-    if c.cell_type=='markdown': parts.append(re.sub(r'\]\(([\w/]+\.ipynb)\)', r'](nbs/\1)', c.source))
+    if c.source.startswith('<!-- site -->'): continue
+    if c.cell_type=='markdown': parts.append(re.sub(r'\]\(([\w/]+\.ipynb)\)', r'](nbs/\1)', c.source.removeprefix('<!-- readme -->').lstrip('\n')))
     if c.cell_type!='code' or '#| hide' in c.source: continue
     caption = re.search(r'fig-cap: "(.*)"', c.source)
     for data in (o.get('data', {}) for o in c.outputs):
