@@ -8,8 +8,10 @@ from pathlib import Path
 server = get_context('forkserver')
 server.set_forkserver_preload(['pertnb.cli', 'pertnb.figure', 'pertnb.report', 'pertnb.speedrun', 'matplotlib.pyplot', 'scanpy', 'sklearn.tree', 'torch._dynamo'])
 
+spent = [] # CPU seconds of each process made here, which is no child of ours
+
 def _at(f, args, out, err):
-    "Run `f` with stdout and stderr in these files"
+    "Run `f` with stdout and stderr in these files; the CPU seconds it took beside the first"
     sys.stdout, sys.stderr = (open(o, 'w') for o in (out, err))
     os.dup2(sys.stdout.fileno(), 1); os.dup2(sys.stderr.fileno(), 2)
     code = 1
@@ -18,6 +20,7 @@ def _at(f, args, out, err):
     except BaseException: traceback.print_exc()
     finally:
         for o in (sys.stdout, sys.stderr): o.flush()
+        with open(f'{out}.cpu', 'w') as file: file.write(str(sum(os.times()[:4])))
         os._exit(code)
 
 def in_process(f, *args, err=None, seconds=300):
@@ -27,6 +30,7 @@ def in_process(f, *args, err=None, seconds=300):
         process = server.Process(target=_at, args=(f, args, *files))
         process.start(); process.join(seconds)
         if process.exitcode is None: process.kill(); process.join() # a hang is a failure
+        if (used := Path(f'{files[0]}.cpu')).exists(): spent.append(float(used.read_text()))
         return process.exitcode, Path(files[0]).read_text(), '' if err else Path(files[1]).read_text()
 
 def command(*args, most_bytes=None, log_every=None):
@@ -43,6 +47,20 @@ def code(text, *args):
     warnings.simplefilter('ignore')
     sys.argv = ['-c', *map(str, args)]
     exec(text, {'__name__': '__main__'})
+
+def fold(folder, data, args):
+    "`pertnb.protocols.one_fold`, which ends with its parent's pipe"
+    from pertnb.core import atomic_dir
+    from pertnb.speedrun import speedrun
+    warnings.simplefilter('ignore')
+    with atomic_dir(folder, ours='run.json') as f: speedrun(data, **args, progress=False).write(f)
+
+def start_fold(folder, data, args, threads=None, cwd=None):
+    "As in `pertnb.protocols`"
+    from pertnb.protocols import finished
+    if finished(folder, args): return ''
+    failed, _, err = in_process(fold, folder, data, args)
+    return (err.strip() or f'no error message, code {failed}').splitlines()[-1] if failed else ''
 
 def script(path, folder, *args):
     "A script, called in this folder"

@@ -1,12 +1,14 @@
 "Which worker takes which test and in what order, what is fast, and what several files share."
 import functools, os, pickle, resource
 from pathlib import Path
+import child
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is there to read it: a thread for each worker
 durations = Path(__file__).parent/'durations.txt' # CPU seconds of each test and each shared fixture that takes a second or more; `pytest --record` writes it
 
+@functools.cache
 def recorded():
     "What takes a second or more → its CPU seconds, when last recorded"
     rows = (line.split(maxsplit=1) for line in durations.read_text().splitlines()) if durations.exists() else ()
@@ -17,13 +19,13 @@ def pytest_addoption(parser): parser.addoption('--record', action='store_true', 
 
 # --- who takes what, and when: the longest first ---
 
-alone = {f'test_{o}.py' for o in ('notebooks','trials','cli','formats','checkpoint','generality','studies','context','covariates','numbers','disk','hostile')} # their tests share nothing that is costly
+alone = {f'test_{o}.py' for o in ('notebooks','trials','cli','formats','checkpoint','generality','studies')} # the slow tests here share nothing that is costly
 together = {f'test_{o}.py' for o in ('interop','predict','report','targets')} # those that use `saved_run`
 
 def scope_of(nodeid):
     "Tests with one scope stay in one worker"
     file = Path(nodeid.split('::')[0]).name
-    return nodeid if file in alone else 'saved_run' if file in together else file
+    return nodeid if file in alone and nodeid in recorded() else 'saved_run' if file in together else file
 
 class ByCost(LoadScopeScheduling):
     def _split_scope(self, nodeid): return scope_of(nodeid)
@@ -48,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
 
 # --- record: CPU seconds, which other processes on the machine change little ---
 
-def cpu(): return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+def cpu(): return sum(child.spent) + sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 def measured(config, name):
     "Write what the hook around which this is a wrapper takes"
@@ -83,6 +85,14 @@ def share_demo():
     d.demo = functools.wraps(d.demo)(lambda *args, **kw: made(*args, **kw).copy())
 
 def pytest_pycollect_makemodule(): share_demo() # before a file of tests is imported
+
+@pytest.fixture(scope='module')
+def warm_folds():
+    "Folds in processes that need not import anything, where a test isn't about these processes"
+    from pertnb import protocols
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocols, 'start_fold', child.start_fold)
+        yield
 
 @pytest.fixture(scope='session')
 def saved_run(tmp_path_factory):

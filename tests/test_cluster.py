@@ -2,12 +2,14 @@
 import filecmp, json, os, signal, subprocess, sys, time
 from pathlib import Path
 import anndata as ad
+import child
 import psutil
 import pytest
 from click.testing import CliRunner
 from pertnb.core import InputError
 from pertnb.training import TrainingError
 from pertnb.datasets import demo
+from pertnb import protocols
 from pertnb.protocols import run_protocol
 from pertnb.cli import main
 
@@ -52,6 +54,7 @@ def usual(data, tmp_path_factory):
     out = tmp_path_factory.mktemp('usual')/'out'
     monkeypatch = pytest.MonkeyPatch()
     monkeypatch.setattr(os, 'sched_getaffinity', lambda _: {0}, raising=False)
+    monkeypatch.setattr(protocols, 'start_fold', child.start_fold)
     res = run_protocol(data, out, None, seeds=3, jobs=3, **quick)
     monkeypatch.undo()
     return out, res
@@ -120,8 +123,9 @@ def test_nothing_listens_and_nothing_is_left(tmp_path):
         assert not [c for c in here.net_connections() if c.status=='LISTEN']
         assert client.submit(lambda: 2).result()==2
 
-def test_each_perturbation_within_one_context(data, tmp_path):
+def test_each_perturbation_within_one_context(data, tmp_path, monkeypatch):
     "Its cells there are not learned from; those of the others there are"
+    monkeypatch.setattr(protocols, 'start_fold', child.start_fold)
     a = ad.read_h5ad(data); a[a.obs.condition.isin(['control','IFNB','drugA'])].write_h5ad(tmp_path/'two.h5ad')
     args = [f'--{k.replace("_", "-")}={v}' for k,v in quick.items() if k not in ('progress','target')]
     res = CliRunner().invoke(main, ['run', str(tmp_path/'two.h5ad'), *args, '--target', 'each', '--holdout', 'CD14 Mono', '--out', str(tmp_path/'out')])

@@ -73,7 +73,7 @@ def test_bad_columns_and_confounding():
     a.obs['batch'] = a.obs.batch.astype(object); a.obs.iloc[0, a.obs.columns.get_loc('batch')] = None
     with pytest.raises(InputError, match='no covariate'): PertData(a, **keys, covariate='batch')
 
-def test_each_donor_in_turn(tmp_path):
+def test_each_donor_in_turn(tmp_path, warm_folds):
     from click.testing import CliRunner
     from pertnb.cli import main
     a = simulate_study('shared', n_types=1, n_cells=240, seed=0)

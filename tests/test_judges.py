@@ -11,10 +11,10 @@ from pertnb.cli import main
 from pertnb.judge import load_for_scoring, score
 from pertnb.board import fit_pcs
 from pertnb.datasets import demo
-from pertnb.speedrun import speedrun
 
 required = bool(os.environ.get('PERTNB_JUDGES')) # set in CI: there, judges that cannot be installed are a failure
 
+keys = ['--condition-key', 'condition', '--cell-type-key', 'cell_type', '--size-key', 'total_counts']
 lock = Path(__file__).parent/'judges.txt'
 
 def uv(*args): return subprocess.run([sys.executable, '-m', 'uv', *map(str, args)], capture_output=True, text=True)
@@ -40,7 +40,8 @@ def judges():
 def screen(tmp_path_factory):
     "The folder of a run of all targets, and beside it the same with each prediction under the next one's name"
     d = tmp_path_factory.mktemp('screen')
-    res = CliRunner().invoke(main, ['run', 'demo', '--target', 'all', '--epochs', '3', '--n-genes', '200', '--embedding', 'pca', '--out', str(d/'right')])
+    demo(1500).write_h5ad(d/'cells.h5ad')
+    res = CliRunner().invoke(main, ['run', str(d/'cells.h5ad'), *keys, '--target', 'all', '--epochs', '3', '--n-genes', '200', '--embedding', 'pca', '--out', str(d/'right')])
     assert res.exit_code==0, res.output
     (d/'wrong').mkdir()
     a = ad.read_h5ad(d/'right'/'predictions.h5ad')
@@ -65,12 +66,10 @@ def cell_eval(python, pred, real, out):
     assert done.returncode == 0, done.stderr[-3000:]
     return pd.read_csv(Path(out)/'results.csv').set_index('perturbation')
 
-def test_cell_eval_takes_our_predictions_as_they_are_and_agrees(judges, tmp_path):
-    run = speedrun('demo', epochs=3, n_genes=300, embedding='pca', progress=False)
-    run.save(tmp_path/'run')
-    theirs = cell_eval(judges, tmp_path/'run'/'predictions.h5ad', tmp_path/'run'/'real.h5ad', tmp_path/'judged')
-    pred = ad.read_h5ad(tmp_path/'run'/'predictions.h5ad')
-    ours = score(pred, tmp_path/'run'/'real.h5ad', 'condition', by='nothing') # both modes as one prediction, as cell-eval sees them
+def test_cell_eval_takes_our_predictions_as_they_are_and_agrees(judges, saved_run, tmp_path):
+    pred, real = (saved_run[1]/f'{o}.h5ad' for o in ('predictions','real'))
+    theirs = cell_eval(judges, pred, real, tmp_path/'judged')
+    ours = score(pred, real, 'condition', by='nothing') # both modes as one prediction, as cell-eval sees them
     r = ours[(ours.metric=='r') & (ours.prediction=='prediction')].value.item()
     assert abs(r-theirs.loc['IFNB','pearson_delta']) < 1e-6
 
