@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['log_every', 'later', 'InputError', 'Note', 'shorten', 'short_label', 'check_choice', 'import_extra', 'renamed',
            'moved', 'command_of', 'progress_bar', 'atomic_path', 'atomic_write', 'only_writer', 'atomic_dir',
-           'thread_map', 'threads']
+           'release_memory', 'thread_map', 'threads']
 
 # %% ../nbs/00_core.ipynb #6553f433
 import os
@@ -13,7 +13,7 @@ for _name, _value in dict(OMP_WAIT_POLICY='PASSIVE', OPENBLAS_THREAD_TIMEOUT='4'
     os.environ.setdefault(_name, _value) # the second: 2⁴ clock cycles
 
 # %% ../nbs/00_core.ipynb #f991f9d5
-import contextlib, csv, functools, io, os, shlex, shutil, sys, tempfile, warnings
+import contextlib, csv, ctypes, functools, io, os, shlex, shutil, sys, tempfile, warnings
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from difflib import get_close_matches
@@ -235,6 +235,11 @@ def atomic_dir(path,                  # The folder to make
                                  f'the results are in {other}.')
             _swap_in(aside/'new', path, aside/'old' if seen else None)
         finally: shutil.rmtree(aside, ignore_errors=True)
+
+# %% ../nbs/00_core.ipynb #545e5da3
+def release_memory():
+    "Give what has been freed back to the system, where the C library can (Linux)"
+    with contextlib.suppress(AttributeError, OSError, TypeError): ctypes.CDLL(None).malloc_trim(0)
 
 # %% ../nbs/00_core.ipynb #c10c5932
 def thread_map(f, items):

@@ -71,7 +71,8 @@ def _demo_groups(genes, types, n_cells, responders, rng, n_true=400, shares=_dem
             Y, total, r = _demo_cells(genes, types, cell_type, label, n+n_true, respond, rng)
             obs = pd.DataFrame(dict(condition=label, cell_type=cell_type, total_counts=total[:n],
                                     responder=r[:n]&(label!='control')))
-            yield f'{cell_type} | {label}', Y[:n], obs, log_normalise(Y[n:], total[n:]).mean(0)
+            true = log_normalise(Y[n:], total[n:]).mean(0)
+            yield f'{cell_type} | {label}', sp.csr_matrix(Y[:n]), obs, true
 
 # %% ../nbs/02_datasets.ipynb #a24ea787
 def _demo_adata(genes, groups, rng):
@@ -82,7 +83,7 @@ def _demo_adata(genes, groups, rng):
     obs = obs.iloc[order].astype(dict(condition='category', cell_type='category'))
     obs.index = pd.Index([f'cell{i:05d}' for i in range(len(obs))])
     var = pd.DataFrame(index=genes.index.astype(object))
-    a = ad.AnnData(sp.csr_matrix(np.concatenate(counts)[order]), obs, var)
+    a = ad.AnnData(sp.vstack(counts, 'csr')[order], obs, var)
     a.varm['true_mean'] = pd.DataFrame(dict(zip(groups, means)), index=a.var_names)
     return a
 

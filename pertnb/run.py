@@ -525,12 +525,15 @@ def predict_and_score(settings, # The arguments of `speedrun`
     "What follows training: cells, the board, intervals"
     config, (model, history), task = SimpleNamespace(**settings), trained[0], task.to_memory()
     made = generate_all(model, task, config.seed, config.progress)
+    release_memory()
     board = task.score(made, progress=config.progress)
+    release_memory()
     predictions = {k: a for k,a in made.items() if k!=SHAM}
     shifts = _all_shifts(trained, task, config.seed, config.progress)
     all_cells, settings = _all_cells(predictions, task, cells.keys), _found(settings, cells, task)
     genes = _all_differential(predictions[modes['C'].title], task, cells.keys['condition_key'],
                               config.seed, config.progress)
+    release_memory()
     diagnosis = diagnose(model, task.observed, config.seed)
     if len(task.targets)>1:
         is_mean = board.condition=='mean'

@@ -143,6 +143,7 @@ def speedrun(data='demo',              # AnnData, path of a file, or a name: dem
     target = target or choose_target(cells, None, holdout, default_target.get(str(data)))
     targets, left_out = choose_targets(cells, target, holdout, seed, test_frac)
     task = Task.split(cells, targets, holdout, test_frac, n_genes, max_cells, seed)
+    release_memory()
     settings |= _asked(task, target, left_out)
     for note in [*cells.notes, *settings.get('notes', [])]: warnings.warn(note, Note, stacklevel=3)
     config = dict(likelihood=likelihood, n_latent=n_latent, epochs=epochs, resume=resume,
@@ -185,6 +186,7 @@ def write(self:Run, folder):
     else: _write_targets(self, folder)
     save_board_figure(self.scoreboard, folder)
     save_model(self.model, folder/'model')
+    release_memory()
     (folder/'report.html').write_text(report(self), encoding='utf-8')
     diagnosis = vars(self.diagnosis) | dict(kl=self.diagnosis.kl.tolist())
     said = json.dumps(self.settings | dict(diagnosis=diagnosis), indent=1)
