@@ -63,8 +63,9 @@ def start_fold(folder, data, args, threads=None, cwd=None):
     return (err.strip() or f'no error message, code {failed}').splitlines()[-1] if failed else ''
 
 def script(path, folder, *args):
-    "A script, called in this folder"
+    "A script, called in this folder, without data"
     import runpy
+    for o in ('PERTNB_DATA','PYTHONPATH'): os.environ.pop(o, None) # a stranger has neither
     os.chdir(folder)
     sys.argv = [str(path), *args]; sys.path[:0] = [str(path.parent)] # as Python does
     runpy.run_path(str(path), run_name='__main__')
