@@ -119,8 +119,9 @@ def pearson(a, b):
 
 # %% ../nbs/12_metrics.ipynb #f141ec1a
 def spearman_brown(r, left=.5):
-    "A correlation, with the noise variance that is `left`: half of it"
-    return r/(r+left*(1-r))
+    "A correlation, with the noise variance that is `left`: half of it; NaN where that leaves none"
+    total = r+left*(1-r)
+    return r/total if total else np.nan
 
 # %% ../nbs/12_metrics.ipynb #23e53a6f
 def squared_error_at_2n(v):
