@@ -16,6 +16,7 @@ from functools import cache
 import anndata as ad
 import numpy as np
 import pandas as pd
+import scipy.sparse as sp
 from fastcore.basics import patch
 
 from .core import *
@@ -323,7 +324,7 @@ def _groups(pert, ctrl, types, min_cells):
 # %% ../nbs/14_board.ipynb #0a035d67
 def _members(cells, its_types, group_name, only):
     "Which predicted cells belong to a group; `only`: it is the only cell type there is"
-    if its_types is None: return np.full(len(cells), group_name=='all' or only)
+    if its_types is None: return np.full(cells.shape[0], group_name=='all' or only)
     return (its_types==group_name) | (group_name=='all')
 
 # %% ../nbs/14_board.ipynb #a7a74732
@@ -349,6 +350,15 @@ def some_of(mask,   # Which cells there are
     if n is None or len(index)<=n: return index
     return np.sort(np.random.default_rng(seed).choice(index, n, replace=False))
 
+# %% ../nbs/14_board.ipynb #f39f9b57
+def rows_of(X, rows):
+    "Some cells of a matrix, as a dense array: the others stay as they are"
+    return X[rows].toarray() if sp.issparse(X) else X[rows]
+
+def _by_rows(adata):
+    "`X`, sparse by rows or dense"
+    return adata.X.tocsr() if sp.issparse(adata.X) else np.asarray(adata.X)
+
 # %% ../nbs/14_board.ipynb #491d39a8
 MOST_SCORED = 2000 # cells of each kind and group
 
@@ -363,14 +373,15 @@ def drawn_of(labels, max_cells=MOST_SCORED) -> str:
 def _condition_means(X, label, mask, control, genes):
     "The mean profile of each perturbation among the cells of a mask, conditions × genes"
     masks = {k: mask & (label==k) for k in sorted(set(label)-{control})}
-    return pd.DataFrame({k: X[m].mean(0) for k,m in masks.items() if m.any()}, index=genes).T
+    means = {k: np.asarray(X[m].mean(0)).ravel() for k,m in masks.items() if m.any()}
+    return pd.DataFrame(means, index=genes).T
 
 # %% ../nbs/14_board.ipynb #a15f3ceb
 def _means_of_groups(X, label, types, control, genes):
     "A function of a group's name (`all`, or a cell type) that gives its `_condition_means`"
     @cache
     def means_of(name):
-        mask = np.ones(len(X), bool) if name=='all' else types==name
+        mask = np.ones(X.shape[0], bool) if name=='all' else types==name
         return _condition_means(X, label, mask, control, genes)
     return means_of
 
@@ -383,20 +394,26 @@ def target_rows(target, preds, X, label, types, means_of, control, min_cells,
     pert, ctrl = label==target, label==control
     pert_types = None if types is None else types[pert]
     draw = lambda mask: some_of(mask, max_cells, group_args.get('seed', 0))
-    means = {k for k,(cells, its_types, _) in preds.items()
-             if are_means(cells, X[pert], its_types, None if its_types is None else pert_types)}
+    def some(mask, cells, its_types):
+        rows = draw(mask)
+        return rows_of(cells, rows), None if its_types is None else its_types[rows]
+    def looks_like_means(cells, its_types, _):
+        guess, guess_types = some(np.ones(cells.shape[0], bool), cells, its_types)
+        there, there_types = some(pert, X, types)
+        return are_means(guess, there, guess_types, None if its_types is None else there_types)
+    means = {k for k,prediction in preds.items() if looks_like_means(*prediction)}
     groups = list(_groups(pert, ctrl, types, min_cells))
     total = len(groups)*(len(preds)+1)
     bar = progress_bar(total=total, desc=f'scoring {target}', show=progress)
     for name,mask in groups:
         profiles = PerturbationMeans(means_of(name), target)
         controls = draw(mask&ctrl)
-        group = Group(X[draw(mask&pert)], X[controls], profiles, **group_args)
+        group = Group(rows_of(X, draw(mask&pert)), rows_of(X, controls), profiles, **group_args)
         only = types is not None and set(pert_types)=={name}
         drawn = {k: draw(_members(cells, its_types, name, only))
                  for k,(cells, its_types, _) in preds.items()}
-        members = {k: preds[k][0][rows] for k,rows in drawn.items()}
-        sources = {k: _among(source if source is None else source[drawn[k]], controls, len(X))
+        members = {k: rows_of(preds[k][0], rows) for k,rows in drawn.items()}
+        sources = {k: _among(source if source is None else source[drawn[k]], controls, X.shape[0])
                    for k,(*_, source) in preds.items()}
         for k,its_rows in score_group(group, members, bar.update, sources).items():
             note = {'note': 'means, not cells'} if k in means else {}
@@ -459,7 +476,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of cells, log1p(1e4), 
                progress:bool=True
               ) -> pd.DataFrame:       # With `columns`; `gain` is over the `rival`
     "Every metric for every prediction, for the control cells and for the ceiling"
-    label, X = real.obs[condition_key].astype(str).to_numpy(), dense(real)
+    label, X = real.obs[condition_key].astype(str).to_numpy(), _by_rows(real)
     types, ctrl, targets = _types(real, cell_type_key), label==control, sorted(set(label)-{control})
     refuse_reserved(condition_key, cell_type_key, label, () if types is None else types)
     _check_board_input(predictions, real, targets, ctrl, condition_key)
@@ -475,7 +492,7 @@ def scoreboard(predictions:dict,       # Name → AnnData of cells, log1p(1e4), 
         for target in progress_bar(targets, desc='scoring', show=progress and several):
             preds = {k: p[of_target[k][target]] for k,p in predictions.items()
                      if target in of_target[k]}
-            preds = {k: (dense(p), _types(p, cell_type_key), _sources(p, real.obs_names))
+            preds = {k: (_by_rows(p), _types(p, cell_type_key), _sources(p, real.obs_names))
                      for k,p in preds.items()}
             rows += target_rows(target, preds, X, label, types, means_of, control, min_cells,
                                 progress and not several, max_cells, **options)
