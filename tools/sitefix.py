@@ -218,6 +218,7 @@ def mend_table(text, contest=False, asked=()):
         for th in tr.findall('th'): th.attrib = {**{k: v for k,v in th.attrib.items() if k=='rowspan'}, 'scope': 'rowgroup' if 'rowspan' in th.attrib else 'row'}
         for k,td in enumerate(values):
             if nothing.match(words_in(td)): td.text = '–'
+            if 'bold' in td.attrib.pop('style', ''): marked.add((i,k)) # colours are the page's own, by day and by night
             if numeric[k]: td.set('class', ' '.join([*td.get('class', '').split(), 'num']))
             if 0<digits(shown_ := words_in(td))<longest[k]<5: td.text = shown_ + '0'*(longest[k]-digits(shown_)) # as pandas would, were the column not of text
             if (i,k) in marked: strong = ET.SubElement(td, 'strong'); strong.text, td.text = td.text, None
