@@ -151,11 +151,13 @@ def embedding_plot(control, real, predicted, # Cells × genes
                    label:str='perturbed',    # What the cells were given
                    seed:int=0,
                    color:str=modes['B'].color, # Of predicted cells
-                   xy=None):                 # Coordinates of the three, if there is a map already
+                   xy=None,                  # Coordinates of the three, if there is a map already
+                   most:int=1000):           # Cells of each kind; of more, some drawn at random
     "Control, real perturbed and predicted cells in one map fitted on all of them; returns the axis"
     import matplotlib.pyplot as plt
     ax = ax or plt.subplots(figsize=(3.4,3.2), layout='constrained')[1]
-    control, real, pred = xy or embed(control, real, predicted, method=method, seed=seed)
+    some = [cells[some_of(np.ones(len(cells), bool), most, seed)] for cells in (control, real, predicted)]
+    control, real, pred = xy or embed(*some, method=method, seed=seed)
     size, label = np.clip(6000/(len(control)+len(real)), 1, 14), short_label(label, 24)
     ax.scatter(*control.T, s=size, color='#BBBBBB', linewidths=0, label='control', rasterized=True)
     ax.scatter(*real.T, s=size*1.4, color=style['ceiling'][0], marker='^', linewidths=0,
@@ -382,7 +384,7 @@ def map_of_targets(control,        # Cells × genes
                    real:dict,      # Target → real cells
                    predicted:dict, # Target → predicted cells
                    method:str='umap', seed:int=0,
-                   most:int=10_000 # Cells in the map, about
+                   most:int=4000 # Cells in the map, about
                   ) -> dict:       # Target → coordinates of control, real and predicted cells
     "One map of the cells of all targets, drawn at random where there are many"
     n, rng = max(20, most//(2*len(real))), np.random.default_rng(seed)
