@@ -161,11 +161,13 @@ def one_fold(folder, data, args, threads):
 
 # %% ../nbs/22_protocols.ipynb #1432d8cd
 _started = {} # folder of a fold → its process on this worker, None until there is one
+_stopped = set() # folders of protocols that were stopped: no fold of theirs begins any more
 
 def start_fold(folder, data, args, threads=None, cwd=None) -> str:
     "A run in a process of its own, on a worker; '' or, if it fails, its last words"
     if finished(folder, args): return '' # by a worker that died before it could say so
     _started[str(folder)] = None
+    if Path(folder).parent in _stopped: _started.pop(str(folder)); return 'stopped'
     threads = threads or int(os.environ.get('OMP_NUM_THREADS', 1)) # as the worker was given
     code = ('import sys, json; from pertnb.protocols import one_fold; '
             'one_fold(*json.loads(sys.argv[1]))')
@@ -183,12 +185,18 @@ def start_fold(folder, data, args, threads=None, cwd=None) -> str:
 # %% ../nbs/22_protocols.ipynb #bbd51986
 def _stop_folds(out, most=20.):
     "End the folds of this protocol that run on this worker, or are about to"
+    _stopped.add(Path(out))
     ours = lambda: [o for folder,o in list(_started.items()) if Path(folder).parent==Path(out)]
     end = time.monotonic()+most # seconds
     while (found := ours()) and time.monotonic()<end:
         for process in found:
             if process: process.kill()
         time.sleep(.05)
+
+# %% ../nbs/22_protocols.ipynb #a86492b1
+def _allow_folds(out):
+    "Let folds of this protocol begin (again)"
+    _stopped.discard(Path(out))
 
 # %% ../nbs/22_protocols.ipynb #23c3a728
 def _local_cluster(jobs):
@@ -273,6 +281,7 @@ def start_folds(client,   # From `_connect`
     key = lambda args: f'{uuid.uuid4().hex}/{Path(args[0]).name}'
     submit = lambda args: client.submit(start_fold, *args, key=key(args), pure=False)
     todo, running = list(each), []
+    client.run(_allow_folds, str(out))
     done = as_completed()
     def begin(n):
         new = [submit(todo.pop(0)) for _ in range(min(n, len(todo)))]

@@ -144,5 +144,5 @@ def test_ctrl_c_ends_the_folds(data, tmp_path):
     run = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL, start_new_session=True)
     folds = until(lambda: [o for o in below(run) if '-c' in o.cmdline()])
     time.sleep(1); os.kill(run.pid, signal.SIGINT) # to it alone, as a notebook's stop button does
-    assert run.wait(60)!=0
+    assert run.wait(120)!=0
     assert not [o for o in folds if o.is_running() and o.status()!=psutil.STATUS_ZOMBIE]

@@ -194,7 +194,9 @@ def test_scales(what):
         return
     want, have = (score(*o, 'condition') for o in ((p, r), (pred(p), real(r))))
     assert said in have.attrs['said']
-    np.testing.assert_allclose(have.value, want.value, atol=2e-3)
+    forest = want.metric=='C2ST' # a split may turn on the last digit
+    np.testing.assert_allclose(have.value[~forest], want.value[~forest], atol=2e-3)
+    np.testing.assert_allclose(have.value[forest], want.value[forest], atol=.01) # its own error is .03
 
 def test_a_model_is_not_trained_on_fractions():
     with pytest.raises(InputError, match='no logarithm'): PertData(normalised(study(), 1), **keys)
