@@ -167,7 +167,7 @@ def in_one_sentence(run # A `Run`
     r = board[(board.cell_type=='all') & (board.metric=='r')].set_index('prediction').value.dropna()
     if mode not in r: return 'The prediction of gene shifts could not be scored.'
     rules = r[[k for k in r.index if trivial(k) and k!='control']]
-    beside = [f'{rules.idxmax()}, the best simple rule: {rules.max():.2f}'] if len(rules) else []
+    beside = [f'the best simple rule, “{rules.idxmax()}”: {rules.max():.2f}'] if len(rules) else []
     beside += [f'real cells among themselves: {r["ceiling"]:.2f}'] if 'ceiling' in r else []
     compared = _how_it_compares(against_rules(board, mode))
     return (f'The shifts of {len(run.shifts)} genes predicted for {run.settings["target"]} correlate '
