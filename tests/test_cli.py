@@ -99,7 +99,7 @@ def test_bad_files_are_refused_in_one_line(tmp_path):
 def test_a_run_writes_everything_and_is_not_overwritten(tmp_path):
     study().write_h5ad(tmp_path/'my.h5ad')
     out = tmp_path/'out'
-    args = ['run', str(tmp_path/'my.h5ad'), *keys, *quick, '--size-key', 'total_counts', '--out', str(out)]
+    args = ['run', str(tmp_path/'my.h5ad'), *keys, *quick, '--size-key', 'total_counts', '--out', str(out), '--verbose']
     def call(*more): return CliRunner().invoke(main, [*args, *more])
     first = subprocess.run([Path(sys.executable).parent/'pertnb', *args], capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
@@ -196,7 +196,7 @@ def test_score_takes_counts_or_log_values_in_any_gene_order(tmp_path):
     real.write_h5ad(tmp_path/'real.h5ad'); boards = []
     for k,p in dict(counts=pred, log=logged_).items():
         p.write_h5ad(tmp_path/f'{k}.h5ad')
-        res = CliRunner().invoke(main, ['score', str(tmp_path/f'{k}.h5ad'), str(tmp_path/'real.h5ad'), '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--out', str(tmp_path/f'{k}.csv')])
+        res = CliRunner().invoke(main, ['score', str(tmp_path/f'{k}.h5ad'), str(tmp_path/'real.h5ad'), '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--out', str(tmp_path/f'{k}.csv'), '--verbose'])
         assert res.exit_code == 0, res.output
         boards.append(pd.read_csv(tmp_path/f'{k}.csv'))
     assert np.allclose(boards[0].value.fillna(-9), boards[1].value.fillna(-9), atol=1e-3)

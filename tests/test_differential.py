@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     "A run on such a file: the file, the folder, what was printed"
     d = tmp_path_factory.mktemp('differential')
     by_id().write_h5ad(d/'ids.h5ad')
-    res = call('run', d/'ids.h5ad', *args, *quick, '--gene-key', 'symbol', '--out', d/'out')
+    res = call('run', d/'ids.h5ad', *args, *quick, '--gene-key', 'symbol', '--out', d/'out', '--verbose')
     assert res.exit_code==0, res.output
     return d/'ids.h5ad', d/'out', res.output
 

@@ -162,7 +162,9 @@ def test_nothing_is_written_when_it_fails_midway(study, tmp_path, monkeypatch):
 
 def test_a_run_is_shown_as_it_was(saved_run, tmp_path):
     run, out = saved_run
-    assert call('show', out).output==f'{run}\n'
+    assert call('show', out, '--verbose').output==f'{run}\n'
+    short = call('show', out).output
+    assert short.startswith(run.sentences['verdict'][:40]) and 'zeros off' not in short
     again = Run.load(out)
     pd.testing.assert_frame_equal(again.scoreboard, run.scoreboard, check_exact=True)
     pd.testing.assert_frame_equal(again.shifts, run.shifts, check_exact=True)

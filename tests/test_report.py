@@ -22,10 +22,14 @@ def test_it_is_whole_and_accessible(run):
     images = re.findall('<img[^>]*>', page)
     assert len(images)==3 and all(re.search('alt="[^"]{20,}"', o) for o in images)
     assert '<html lang="en">' in page and 'name="viewport"' in page and '@media print' in page and '<label for="gene">' in page
-    colours = re.findall(r"'(#[0-9a-f]{6})'", page)
-    assert len(colours)==3 and all(contrast(c, '#ffffff')>=3 for c in colours) and contrast('#1a1a1a', '#f2f7fb')>=7
-    assert all(contrast(c, '#ffffff')>=4.5 for c in re.findall('[^-]color:(#[0-9a-fA-F]{6})', page))
-    assert len(page)<2e6
+    schemes = [dict(re.findall('--(\\w+):(#[0-9a-f]{6})', o)) for o in re.findall(':root{([^}]*)}', page)]
+    assert len(schemes)==2 # light and dark
+    for c in schemes:
+        assert all(contrast(c[k], c['paper'])>=3 for k in ('real','predicted','control')) and contrast(c['ink'], c['panel'])>=7
+        assert all(contrast(c[k], c['paper'])>=4.5 for k in ('ink','faint','beyond'))
+    assert not re.search('[^-]color:#', page) # all colours are of a scheme
+    assert len(page)<6e5
+    assert page.index('class="lead"')<page.index('<h2>Figure')<page.index('<h2>Genes')<page.index('<h2>Scoreboard')<page.index('<summary>')
     said = unescape(page)
     for word in ('Mode C · count transfer is', 'Of the way from the null', 'intervals of mode C', 'pertnb run demo', '--seed 0', 'torch '): assert word in said, word
 
@@ -86,15 +90,44 @@ def test_by_keyboard_alone(run):
             page.key('Tab', 9)
             reached.append(page.js("document.activeElement.id || document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"))
             if reached[-1]=='gene': break
-        assert reached==['Figure','Scoreboard','Every metric','gene']
+        assert reached==['Figure','find','Genes','gene']
         assert page.js("getComputedStyle(document.activeElement).outlineStyle")=='solid'
         assert page.js("document.getElementById('said').textContent").startswith(genes[0]+':')
         page.key('ArrowDown', 40)
         assert page.js("document.getElementById('said').textContent").startswith(genes[1]+':')
-        page.key('Tab', 9); assert page.js('document.activeElement.tagName')=='SUMMARY'
+        page.key('Tab', 9); assert page.js("document.activeElement.getAttribute('aria-label')")=='Scoreboard'
+        page.key('Tab', 9); assert page.js("document.getElementById('metric').textContent").startswith('r ↑: correlation of predicted and real')
+        for _ in range(30):
+            page.key('Tab', 9)
+            if page.js('document.activeElement.tagName')=='SUMMARY': break
+        assert page.js('document.activeElement.tagName')=='SUMMARY'
         assert not page.js("document.querySelector('details').open")
         page('Input.dispatchKeyEvent', type='keyDown', key='Enter', code='Enter', windowsVirtualKeyCode=13, text='\r'); page('Input.dispatchKeyEvent', type='keyUp', key='Enter', code='Enter', windowsVirtualKeyCode=13)
         assert page.js("document.querySelector('details').open")
+
+@needs_browser
+def test_genes_are_searched_and_metrics_explained(run):
+    shifts = run[0].shifts
+    gene = shifts.real.abs().idxmin() # far below those shown at first
+    with Page(run[1].as_uri()) as page:
+        names = lambda: page.js("[...document.querySelectorAll('#shifts tbody th')].map(o => o.textContent).join('|')").split('|')
+        assert names()==list(shifts.real.abs().nlargest(20).index)
+        page.js(f"find.value = {gene.lower()!r}; find.dispatchEvent(new Event('input'))")
+        row = page.js(f"[...document.querySelectorAll('#shifts tbody tr')].find(o => o.cells[0].textContent=={gene!r}).innerText").split('\t')
+        assert abs(float(row[1])-shifts.real[gene])<.006 and abs(float(row[2])-shifts['shift'][gene])<.006
+        assert row[4].strip()==('inside' if shifts.low[gene]-5e-4<=shifts.real[gene]<=shifts.high[gene]+5e-4 else 'outside')
+        page.js("find.value = 'no such gene'; find.dispatchEvent(new Event('input'))")
+        assert page.js("document.getElementById('shown').textContent")=='0 of 0 shown'
+        page.js("[...document.querySelectorAll('.metric')].find(o => o.textContent.startsWith('E ')).click()") # as a tap does
+        assert 'energy distance' in page.js("document.getElementById('metric').textContent")
+
+@needs_browser
+def test_in_the_dark(run):
+    with Page(run[1].as_uri()) as page:
+        colour = lambda: page.js('getComputedStyle(document.body).backgroundColor')
+        assert colour()=='rgb(255, 255, 255)'
+        page('Emulation.setEmulatedMedia', features=[dict(name='prefers-color-scheme', value='dark')])
+        assert colour()=='rgb(20, 23, 26)' and page.js("getComputedStyle(document.querySelector('[data-series=real]')).stroke")=='rgb(255, 255, 255)'
 
 @needs_browser
 def test_on_a_phone_and_on_paper(run):

@@ -31,7 +31,7 @@ def folder(tmp_path_factory):
     "The study as a file, a run of all its targets, and what the command said"
     d = tmp_path_factory.mktemp('targets')
     study().write_h5ad(d/'study.h5ad')
-    done = run(d/'study.h5ad', *keys, *quick, '--target', 'all', '--out', d/'out')
+    done = run(d/'study.h5ad', *keys, *quick, '--target', 'all', '--out', d/'out', '--verbose')
     assert done.exit_code==0, done.output
     return d, done.output
 

@@ -217,7 +217,7 @@ def test_labels_of_predictions_may_be_spelt_otherwise():
 
 def test_a_screen_is_printed_a_perturbation_a_line(tmp_path):
     a = study(); a.write_h5ad(tmp_path/'real.h5ad'); a[(a.obs.condition!='control').to_numpy()].write_h5ad(tmp_path/'pred.h5ad')
-    res = cli('score', tmp_path/'pred.h5ad', tmp_path/'real.h5ad', '--condition-key', 'condition', '--size-key', 'total_counts')
+    res = cli('score', tmp_path/'pred.h5ad', tmp_path/'real.h5ad', '--condition-key', 'condition', '--size-key', 'total_counts', '--verbose')
     assert res.exit_code==0, res.output
     assert res.output.count('Mean over 4 perturbations')==1 and res.output.count('zeros off')==1
     lines = res.output.split('Each perturbation')[1]
@@ -361,8 +361,26 @@ def test_a_protocol_does_not_run_into_a_run(saved_run):
 def test_the_terminal_board_fits(tmp_path, monkeypatch):
     monkeypatch.setenv('COLUMNS', '80')
     res = cli(*small_run(tmp_path), '--epochs', 2)
-    tables = [o for o in res.stdout.splitlines() if o.startswith(('mode', 'mean shift', 'control', 'ceiling'))]
-    assert res.exit_code==0 and len(tables)>20 and max(map(len, tables))<=80
+    rows = lambda text: [o for o in text.splitlines() if o.startswith(('mode', 'mean shift', 'control', 'ceiling'))]
+    assert res.exit_code==0 and max(map(len, rows(res.stdout)))<=80
+    whole = rows(cli('show', tmp_path/'o', '--verbose').stdout)
+    assert len(whole)>20 and max(map(len, whole))<=80
+
+@pytest.mark.parametrize('width', [60, 80, 120])
+def test_the_terminal_says_the_verdict_and_twelve_lines(width, saved_run, monkeypatch):
+    monkeypatch.setenv('COLUMNS', str(width))
+    run, out = saved_run
+    said = cli('show', out).output
+    top, below = said.split('\n\n', 1)
+    assert ' '.join(top.split())==run.sentences['verdict'] and len(below.splitlines())<=11 # and where it was written
+    assert max(map(len, said.splitlines()))<=width and 'mode C' in below and 'ceiling' in below
+    assert '\x1b' not in said and len(cli('show', out, '--verbose').output.splitlines())>40
+
+def test_colours_are_for_terminals(saved_run, monkeypatch):
+    from click.testing import CliRunner
+    show = lambda: CliRunner().invoke(main, ['show', str(saved_run[1])], color=True).output
+    assert '\x1b[' in show()
+    monkeypatch.setenv('NO_COLOR', '1'); assert '\x1b' not in show()
 
 def test_progress_in_a_log_file(tmp_path):
     "Lines, with the time left; here every hundredth of a second instead of every minute"
