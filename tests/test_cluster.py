@@ -139,10 +139,11 @@ def test_each_perturbation_within_one_context(data, tmp_path, monkeypatch):
     assert wrong.exit_code==1 and 'name the context' in wrong.output and not (tmp_path/'no').exists()
 
 def test_ctrl_c_ends_the_folds(data, tmp_path):
-    code = ('import sys; from pertnb.protocols import run_protocol; '
+    code = ('import signal; signal.signal(signal.SIGINT, signal.default_int_handler); ' # a job in the background of a shell would ignore it
+            'from pertnb.protocols import run_protocol; '
             f'run_protocol({data!r}, {str(tmp_path/"out")!r}, None, seeds=2, **dict({quick!r}, epochs=10**4))')
     run = subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.DEVNULL, start_new_session=True)
     folds = until(lambda: [o for o in below(run) if '-c' in o.cmdline()])
     time.sleep(1); os.kill(run.pid, signal.SIGINT) # to it alone, as a notebook's stop button does
-    assert run.wait(120)!=0
+    assert run.wait(60)!=0
     assert not [o for o in folds if o.is_running() and o.status()!=psutil.STATUS_ZOMBIE]
