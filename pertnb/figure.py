@@ -62,7 +62,7 @@ def _name_genes(ax, t, p, genes, lim, n):
     for i,y in zip(top, _spread(p[top], (lim[1]-lim[0])*.065)):
         left = t[i]>lim.mean()
         place = t[i]+(-1 if left else 1)*np.ptp(lim)*.05, y
-        ax.annotate(short_label(genes[i], 18), (t[i], p[i]), place, fontsize='small',
+        ax.annotate(short_label(genes[i], 18), (t[i], p[i]), place, fontsize=6,
                     va='center', ha='right' if left else 'left',
                     arrowprops=dict(arrowstyle='-', lw=.4, color='#666666', shrinkA=0, shrinkB=2))
 
@@ -98,6 +98,7 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
     ax = ax or plt.subplots(figsize=(3.4,2.6), layout='constrained')[1]
     table = board_table(board, cell_type).drop(index=SHAM, errors='ignore')
     table = table.loc[[o for o in table.index if o in style] if len(table)>7 else table.index]
+    ks = [k for k in ks if table[f'J{k}'].notna().any()] or ks # with few genes long lists say nothing
     ends, lanes = table.reindex(['control','ceiling']), 1.2*np.arange(len(ks))
     rows = table.drop(index=ends.index, errors='ignore')
     y = -np.arange(len(rows))
@@ -107,9 +108,9 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
         for name,value,at in zip(rows.index, rows[f'J{k}'], y):
             color, marker = style.get(name, other_style)
             ax.plot(lane+value, at, ls='', marker=marker, color=color, ms=4.5)
-        ax.text(lane+.5, .75, f'K = {k}', ha='center', va='bottom', fontsize='small')
+        ax.text(lane+.5, .75, f'K = {k}', ha='center', va='bottom', fontsize=6)
     for end,x,ha in (('control', 0, 'left'), ('ceiling', lane+ends.loc['ceiling',f'J{k}'], 'right')):
-        ax.text(x, .4-len(rows), f' {end} ', ha=ha, va='top', fontsize='x-small', color=style[end][0])
+        ax.text(x, .4-len(rows), f' {end} ', ha=ha, va='top', fontsize=6, color=style[end][0])
     ax.set(yticks=y, ylim=(-len(rows)-.1, 1.5), xlim=(-.05, lanes[-1]+1.05),
            xticks=[lane+v for lane in lanes for v in (0,.5,1)],
            xlabel='Jaccard index of the lists of K genes', title='Are the right genes on top?')
@@ -154,7 +155,7 @@ def embed(*groups,           # Cells × genes, each
 def _outline(ax, cells, low, high, aside, share=.9):
     "Draw the line within which the density is that of the densest `share` of the cells"
     from scipy.stats import gaussian_kde
-    try: density = gaussian_kde(cells.T, bw_method=.12)
+    try: density = gaussian_kde(cells.T, bw_method=max(.12, len(cells)**(-1/3)))
     except np.linalg.LinAlgError: return # all on a line: there is no inside
     margin = .05*(high-low)
     axes = [np.linspace(a, b, 80) for a,b in zip(low-margin, high+margin)]
@@ -187,11 +188,11 @@ def embedding_plot(control, real, predicted, # Cells × genes
         ax.scatter(*(cells+k*aside).T, s=size, color=its_color, alpha=.6, linewidths=0, rasterized=True)
         _outline(ax, real, low, high, k*aside)
         ax.text((low+high)[0]/2+k*aside[0], high[1]+.06*(high-low)[1], title, ha='center',
-                fontsize='medium', color=its_color)
+                fontsize=6.5, color=its_color)
     name = {'umap':'UMAP', 'pca':'principal components'}[method]
     ax.set(xticks=[], yticks=[], ylim=(low[1]-.05*(high-low)[1], high[1]+.2*(high-low)[1]),
-           xlabel=f'{name}; controls in grey',
-           title=f'Do cells under {short_label(label, 24)} lie where real ones do?')
+           xlabel=f'{name}; under {short_label(label, 24)}; controls in grey',
+           title='Do cells lie where real ones do?')
     ax.spines[['top','right','left','bottom']].set_visible(False)
     return ax
 
@@ -221,7 +222,7 @@ def _controls_and_treated(real, condition_key, control):
 
 # %% ../nbs/18_figure.ipynb #e2144827
 print_size = {'font.size': 6.5, 'axes.titlesize': 7, 'axes.labelsize': 6.5, 'xtick.labelsize': 6,
-              'ytick.labelsize': 6, 'axes.linewidth': .6, 'svg.fonttype': 'none'} # 183 mm wide, as journals print
+              'ytick.labelsize': 6, 'axes.linewidth': .6, 'figure.dpi': 200} # 183 mm wide, as journals print
 
 # %% ../nbs/18_figure.ipynb #663a5a76
 def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
@@ -237,20 +238,22 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
     "Shift scatter with r, J(K), and the map of cells; returns the figure and its three axes"
     import matplotlib.pyplot as plt
     with plt.rc_context(print_size):
-        fig, axes = plt.subplots(1, 3, figsize=(7.2,2.5), layout='constrained', width_ratios=(1,1.15,1.5))
+        fig, axes = plt.subplots(1, 3, figsize=(7.2,2.5), layout='constrained', width_ratios=(1.15,1.15,1.4))
         controls, treated, label = _controls_and_treated(real, condition_key, control)
         pred, color = dense(predictions[show]), style.get(show, other_style)[0]
         true = pd.Series(mean_shift(treated, controls), index=real.var_names)
         shift_scatter(true, mean_shift(pred, controls), axes[0], interval, color=color)
         jaccard_plot(board, axes[1])
         embedding_plot(controls, treated, pred, axes[2], method, label, seed, color, xy)
-        fig.suptitle(f'{show} under {short_label(label, 50)}', fontsize='large')
+        fig.suptitle(f'{show} under {short_label(label, 50)}', fontsize=7)
     return fig, axes
 
 # %% ../nbs/18_figure.ipynb #1da45a4c
 def save_figure(fig, folder, name:str='three_panel'):
     "Write the figure as PNG and SVG"
-    for ext in ('png','svg'): fig.savefig(Path(folder)/f'{name}.{ext}', dpi=300)
+    import matplotlib
+    with matplotlib.rc_context({'svg.fonttype': 'none'}): # text stays text
+        for ext in ('png','svg'): fig.savefig(Path(folder)/f'{name}.{ext}', dpi=300)
 
 # %% ../nbs/18_figure.ipynb #1ed02a85
 def default_panels(board, most=4) -> list:
