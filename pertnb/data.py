@@ -187,6 +187,12 @@ class Conditions:
         plain = self.separator.join(self.parts(str(asked))) if self.doses else asked
         return self.spelling.get(self._key(str(asked)), plain)
 
+    def number(self, labels) -> np.ndarray:
+        "A number for each label's condition; how labels are spelled changes neither it nor the order"
+        which, unique = pd.factorize(np.asarray(labels, object))
+        plain = [self.separator.join(self._key(o)) for o in unique]
+        return np.unique(plain, return_inverse=True)[1][which]
+
     def __repr__(self): return f'Conditions({shorten(self.names)}; control {self.control!r})'
 
 # %% ../nbs/03_data.ipynb #9c372781
@@ -554,9 +560,9 @@ def _name_conditions(self:PertData):
     self.conditions = Conditions(self.condition, control, self.keys['separator'],
                                  doses='dose_key' in self.keys)
     self.condition = pd.Series(self.condition).replace(self.conditions.merged).to_numpy(object)
-    number = lambda labels: np.unique(labels, return_inverse=True)[1]
-    self.condition_code = number(self.condition)
-    self.type_code = np.zeros(n, int) if self.cell_type is None else number(self.cell_type)
+    self.condition_code = self.conditions.number(self.condition)
+    self.type_code = np.zeros(n, int)
+    if self.cell_type is not None: self.type_code = np.unique(self.cell_type, return_inverse=True)[1]
 
 # %% ../nbs/03_data.ipynb #3dd4eec4
 @patch

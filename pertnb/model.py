@@ -303,7 +303,7 @@ def _use_spelling(data, spelling):
     "Relabel the cells of `data`, in place, where the model spells a condition differently"
     if all(k==v for k,v in spelling.items()): return
     data.condition = pd.Series(data.condition).map(spelling).to_numpy(object)
-    data.condition_code = np.unique(data.condition, return_inverse=True)[1]
+    data.condition_code = data.conditions.number(data.condition)
 
 # %% ../nbs/05_model.ipynb #c9d5fdd3
 @patch
