@@ -222,7 +222,7 @@ def _controls_and_treated(real, condition_key, control):
 
 # %% ../nbs/18_figure.ipynb #e2144827
 print_size = {'font.size': 6.5, 'axes.titlesize': 7, 'axes.labelsize': 6.5, 'xtick.labelsize': 6,
-              'ytick.labelsize': 6, 'axes.linewidth': .6, 'figure.dpi': 200} # 183 mm wide, as journals print
+              'ytick.labelsize': 6, 'axes.linewidth': .6} # 183 mm wide, as journals print
 
 # %% ../nbs/18_figure.ipynb #663a5a76
 def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
