@@ -8,7 +8,7 @@ __all__ = ['style', 'other_style', 'print_size', 'verdict_style', 'cell_type_sty
            'scoreboard_plot', 'plot_history', 'strength_plot', 'target_heatmap', 'targets_figure', 'map_of_targets']
 
 # %% ../nbs/18_figure.ipynb #ecedb1c8
-import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import anndata as ad
@@ -119,18 +119,15 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
     return ax
 
 # %% ../nbs/18_figure.ipynb #a90ded54
-def keep_compiled():
-    "Let numba keep on disk what it compiles for UMAP, where it finds a place to"
-    from numba.core.dispatcher import Dispatcher
-    import umap.layouts
-    found = [f for name,module in list(sys.modules.items())
-             if name.split('.')[0] in ('umap','pynndescent') for f in vars(module).values()]
-    layout = getattr(umap.layouts, '_get_optimize_layout_euclidean_single_epoch_fn', None)
-    if layout: found.append(layout(False)) # made when it is asked for
-    try:
-        for f in found:
-            if isinstance(f, Dispatcher): f.enable_caching()
-    except RuntimeError: pass # no place that can be written
+def _umap(xy, seed) -> np.ndarray: # (N, 2)
+    "UMAP's coordinates of cells × components, on one thread"
+    n = min(15, len(xy)-1)
+    if find_spec('scranpy'):
+        from scranpy import run_umap
+        return run_umap(xy.T, num_neighbors=n, optimize_seed=seed)
+    from umap import UMAP
+    with threads(torch.get_num_threads()): # which compiled code would change for torch, too
+        return UMAP(n_neighbors=n, random_state=seed, n_jobs=1).fit_transform(xy)
 
 # %% ../nbs/18_figure.ipynb #68299d1e
 def embed(*groups,           # Cells × genes, each
@@ -143,11 +140,7 @@ def embed(*groups,           # Cells × genes, each
     X, ends = np.concatenate(groups), np.cumsum([len(group) for group in groups])[:-1]
     n = min(2 if method=='pca' else 30, *np.array(X.shape)-1)
     xy = PCA(n, random_state=seed).fit_transform(X)
-    if method=='umap':
-        from umap import UMAP
-        keep_compiled()
-        with threads(torch.get_num_threads()): # which compiled code would change for torch, too
-            xy = UMAP(n_neighbors=min(15, len(X)-1), random_state=seed, n_jobs=1).fit_transform(xy)
+    if method=='umap': xy = _umap(xy, seed)
     if xy.shape[1]<2: xy = np.pad(xy, ((0,0),(0,1))) # there was but one direction
     return np.split(xy, ends)
 
