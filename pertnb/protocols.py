@@ -403,7 +403,7 @@ _page = Template(_head+'''<h1>$title</h1>
 <h2>All folds</h2><div class="scroll" tabindex="0" role="region" aria-label="All folds">$figure</div>
 <div class="scroll" tabindex="0" role="region" aria-label="Each fold">$folds</div>
 <p>E is divided by that of the control cells. Best rule: the simple rule with the highest r in that fold.</p>
-<h2>Mean over folds</h2><div class="scroll" tabindex="0" role="region" aria-label="Mean over folds">$summary</div>
+<h2>Mean over folds</h2><div class="scroll board" tabindex="0" role="region" aria-label="Mean over folds">$summary</div>
 <p>Every metric of every fold: scoreboards.csv; null, ceiling and sd over seeds: summary.csv.</p>
 <h2>What was run</h2><pre>$data</pre><p>$versions</p>
 </main></body></html>

@@ -52,15 +52,16 @@ _head = '''<!doctype html>
 <style>
 :root{--paper:#ffffff;--ink:#1a1a1a;--panel:#f2f7fb;--code:#f4f4f4;--line:#d0d0d0;--faint:#707070;--beyond:#0072b2;--real:#000000;--predicted:#d55e00;--control:#595959}
 @media screen and (prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e8e6e3;--panel:#1b2733;--code:#20252a;--line:#454b52;--faint:#a3a3a3;--beyond:#6cb6ff;--real:#ffffff;--predicted:#ff9d5c;--control:#b4b4b4}img{filter:brightness(.9)}}
-body{font:1rem/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem;margin:.2em 0;overflow-wrap:anywhere}summary{cursor:pointer;margin:.6rem 0;font-weight:600}h2{font-size:1.2rem;margin-top:2rem}img,svg{max-width:100%;height:auto}img{background:#fff}p{overflow-wrap:anywhere}
+body{font:1rem/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:72rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem;margin:.2em 0;overflow-wrap:anywhere}summary{cursor:pointer;margin:.6rem 0;font-weight:600}h2{font-size:1.2rem;margin-top:2rem}img,svg{max-width:100%;height:auto}img{background:#fff;border-radius:.4rem}p{overflow-wrap:anywhere;max-width:60rem}::placeholder{color:var(--faint);opacity:1}a{color:var(--beyond)}
 .verdict{border-left:.4rem solid var(--beyond);padding:.2rem 1rem;background:var(--panel)}.lead{font-size:1.2rem;font-weight:600}.scroll{overflow-x:auto}.scroll img{min-width:42rem}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}td,th{padding:.15rem .5rem;text-align:right;white-space:nowrap}th:first-child,td:first-child{text-align:left}tbody tr{border-top:1px solid var(--line)}
+table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}td,th{padding:.15rem .5rem;text-align:right;white-space:nowrap}thead th{white-space:normal;vertical-align:bottom}thead button{text-align:inherit}.board table{font-size:.8rem}.board td,.board th{padding:.15rem .35rem}.board tbody th{white-space:normal;min-width:9rem}
+@media screen and (min-width:64rem){.genes{display:grid;grid-template-columns:max-content 1fr;gap:2.5rem}}th:first-child,td:first-child{text-align:left}tbody tr{border-top:1px solid var(--line)}
 .best{font-weight:bold}.lost{color:var(--faint)}.beyond{color:var(--beyond)}
 th button,td button{font:inherit;color:inherit;background:none;border:0;padding:.1rem 0;cursor:pointer}.metric,td button,th[scope=row] button{text-decoration:underline dotted}
 #metric{min-height:3em}svg text{fill:var(--ink)}svg line{stroke:var(--ink)}
 dl{display:grid;grid-template-columns:minmax(6rem,max-content) 1fr;gap:.1rem 1rem;font-size:.9rem}dt{font-weight:600;overflow-wrap:anywhere}dd{margin:0;overflow-wrap:anywhere}pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--code);padding:.6rem}
-@media(max-width:40rem){svg text{font-size:17px}td,th{padding:.15rem .35rem}}
+@media(max-width:40rem){svg text{font-size:17px}table{font-size:.8rem}td,th{padding:.15rem .3rem}tbody th,.board tbody th{white-space:normal;min-width:5.5rem;position:sticky;left:0;background:var(--paper)}}
 select,input{font:inherit;padding:.3rem;max-width:100%;box-sizing:border-box;color:inherit;background:var(--paper);border:1px solid var(--faint)}:focus-visible{outline:3px solid var(--predicted);outline-offset:2px}
 @media print{body{max-width:none;padding:0}select,label,input,#shown,#metric{display:none}.scroll{overflow:visible}.scroll img{min-width:0}table{font-size:.6rem}td,th{padding:.1rem .2rem}h2{break-after:avoid}img,svg,table{break-inside:avoid}}
 </style></head><body><main>
@@ -87,22 +88,24 @@ const folded = document.getElementsByTagName('details');
 addEventListener('beforeprint', () => { for (const o of folded) { o.dataset.was = o.open; o.open = true; } });
 addEventListener('afterprint', () => { for (const o of folded) o.open = o.dataset.was=='true'; });
 '''
-_board_part = '''<h2>Scoreboard$of</h2><p id="metric" aria-live="polite">Point at a metric, tap it or move to it with Tab: what it measures is said here.</p><div class="scroll" tabindex="0" role="region" aria-label="Scoreboard">$board</div><p>$shortfall</p>
+_board_part = '''<h2>Scoreboard$of</h2><p id="metric" aria-live="polite">Point at a metric, tap it or move to it with Tab: what it measures is said here.</p><div class="scroll board" tabindex="0" role="region" aria-label="Scoreboard">$board</div><p>$shortfall</p>
+<details><summary>Modes B and C against the best simple rule</summary><p>$verdict</p>$refused</details>
 <details><summary>Every metric between null and ceiling$of</summary><div class="scroll" tabindex="0" role="region" aria-label="Every metric">$scores</div></details>
 '''
 _end = '''<details><summary>Training</summary><div class="scroll" tabindex="0" role="region" aria-label="Training">$history</div><p>$diagnosis</p></details>
 <details><summary>What was run</summary><pre>$command</pre><pre>$data</pre><p>$versions</p></details>
 <details><summary>All settings</summary><dl>$settings</dl></details>
 '''
-_verdict = '''<section class="verdict" aria-label="Verdict"><p class="lead">$lead</p><p>$verdict</p>$notes</section>
+_verdict = '''<section class="verdict" aria-label="Verdict"><p class="lead">$lead</p>$notes</section>
 '''
 _page = Template(_head+'''<h1>$title</h1>'''+_verdict+'''<p>$question</p>
 <h2>Figure</h2><div class="scroll" tabindex="0" role="region" aria-label="Figure">$figure</div>
+<p>Left: the predicted against the real effect on each gene. Middle: how far the lists of the K most affected genes agree, between control cells and the ceiling (real cells among themselves). Right: real and predicted cells on one map.</p>
 <h2>Genes</h2><p>$coverage</p>
 <p><label for="find">Find genes: </label><input id="find" type="search" placeholder="ISG15, IFIT1"> <span id="shown" aria-live="polite"></span></p>
-<div class="scroll" tabindex="0" role="region" aria-label="Genes">$shifts</div>
-<p><label for="gene">Gene, the most changed first: </label><select id="gene">$options</select></p>
-<svg id="picture" viewBox="0 0 640 300" role="img" aria-labelledby="said"></svg><p id="said" aria-live="polite">$said</p>
+<div class="genes"><div class="scroll" tabindex="0" role="region" aria-label="Genes">$shifts</div>
+<div><p><label for="gene">Gene, the most changed first: </label><select id="gene">$options</select></p>
+<svg id="picture" viewBox="0 0 640 300" role="img" aria-labelledby="said"></svg><p id="said" aria-live="polite">$said</p></div></div>
 '''+_board_part.replace('$of', '')+'''$contexts
 '''+_end+'''</main><script>
 const H = $genes, T = $all_shifts, pick = document.getElementById('gene'), svg = document.getElementById('picture');
@@ -185,12 +188,12 @@ def in_one_sentence(run # A `Run`
     r = board[(board.cell_type=='all') & (board.metric=='r')].set_index('prediction').value.dropna()
     if mode not in r: return 'The predicted effects on genes could not be scored.'
     rules = r[[k for k in r.index if trivial(k) and k!='control']]
-    beside = [f'the best simple rule, {rule_words.get(rules.idxmax(), rules.idxmax())}, reaches {rules.max():.2f}'] if len(rules) else []
-    beside += [f'real cells compared with each other reach {r["ceiling"]:.2f}'] if 'ceiling' in r else []
+    beside = [f'the best simple rule, {rule_words.get(rules.idxmax(), rules.idxmax())}, reaches {rules.max():.3f}'] if len(rules) else []
+    beside += [f'real cells compared with each other reach {r["ceiling"]:.3f}'] if 'ceiling' in r else []
     beside = f' ({"; ".join(beside)})' if beside else ''
     compared = _how_it_compares(against_rules(board, mode))
     return (f'The predicted effects of {run.settings["target"]} on {len(run.shifts):,} genes correlate with '
-            f'the real effects at r = {r[mode]:.2f}{beside}. {compared}')
+            f'the real effects at r = {r[mode]:.3f}{beside}. {compared}')
 
 # %% ../nbs/20_report.ipynb #1d800ae2
 metric_words = {
@@ -246,15 +249,17 @@ def _shifts(run, few=20, most=5000):
                 all_shifts=rows.replace('</', '<\\/'), few=few)
 
 # %% ../nbs/20_report.ipynb #5ffd94f3
+def _paragraphs(texts): return ''.join(f'<p>{html.escape(text)}</p>' for text in texts if text)
+
 def _words(run):
     "Title, question and sentences, as HTML"
     e, settings, sentences = html.escape, run.settings, run.sentences
-    notes = [sentences[k] for k in ('carried','not_applicable','next_step')]
+    notes = [sentences[k] for k in ('carried','next_step')]
     notes += [f'Note: {note}' for note in settings.get('notes', [])]
     shown = {k: e(sentences[k]) for k in ('verdict','shortfall','coverage','diagnosis')}
     title = settings['target'] if run.targets is None else f'{len(run.targets)} targets'
     return dict(title=e(f'{title}, predicted'), lead=e(in_one_sentence(run)), question=e(settings['question']), **shown,
-                notes=''.join(f'<p>{e(note)}</p>' for note in notes if note))
+                notes=_paragraphs(notes), refused=_paragraphs([sentences['not_applicable']]))
 
 # %% ../nbs/20_report.ipynb #1dea424d
 def _pictures(run):
@@ -263,10 +268,11 @@ def _pictures(run):
     scores, curve = scoreboard_plot(run.scoreboard)[0].figure, plot_history(run.history)[0].figure
     panels = ('Three panels: predicted against true shift of each gene; overlap of the lists of '
               'top genes; map of real and predicted cells.')
-    if run.targets is not None: panels = ('Left: length of the predicted against that of the real '
+    several = run.targets is not None
+    if several: panels = ('Left: length of the predicted against that of the real '
         'shift, a dot for each target; right: each target\'s scores between null and ceiling.')
     metrics = 'Each metric of each prediction, placed between null and ceiling.'
-    parts = dict(figure=picture(run.figure, f'{panels} {run.sentences["verdict"]}'),
+    parts = dict(figure=picture(run.figure, f'{panels} {run.sentences["verdict"]}', 110 if several else 140),
                  scores=picture(scores, f'{metrics} {run.sentences["shortfall"]}'),
                  history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'))
     for fig in (scores, curve): plt.close(fig)
@@ -381,7 +387,7 @@ def _target_parts(run, genes):
     words = ' '.join(said[k] for k in names if said[k])
     alt = (f'Three panels of {run.settings["target"]}: shifts of genes, lists of top genes, '
            'map of cells')
-    source = re.search('src="([^"]*)"', picture(run.figure, alt, 80))[1]
+    source = re.search('src="([^"]*)"', picture(run.figure, alt, 88))[1]
     return dict(words=words, alt=alt, panels=source, genes=_histograms(run, genes))
 
 # %% ../nbs/20_report.ipynb #72f13b31
@@ -407,7 +413,7 @@ def _contexts(run):
     if run.contexts is None: return ''
     table = context_table(run.contexts).rename_axis(columns=None)
     shown = table.to_html(float_format='{:.3f}'.format, na_rep='–', border=0)
-    return ('<details><summary>Each context by itself</summary><div class="scroll" tabindex="0" '
+    return ('<details><summary>Each cell type and donor by itself</summary><div class="scroll" tabindex="0" '
             f'role="region" aria-label="Contexts">{shown}</div><p>Coverage: share of genes whose '
             'real shift is inside the interval made for that context. All metrics and predictions: '
             'scoreboard_by_context.csv.</p></details>')
