@@ -147,20 +147,21 @@ def _run_once(data, out, force, verbose, options):
                'history.csv, model/; begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #c64da8d3
-def _run_many(data, out, force, seeds, jobs, cluster, options):
+def _run_many(data, out, force, verbose, seeds, jobs, cluster, options):
     "Every fold of a protocol, each in a folder below `out`"
-    from pertnb.protocols import run_protocol, summary_table
+    from pertnb.protocols import brief_folds, run_protocol, summary_table
     from pertnb.tables import text_table
     options |= dict(checkpoint=None, resume=False) # complete folds stay
     options |= dict(seeds=seeds, jobs=jobs, cluster=cluster, force=force)
     res = in_one_line(lambda: run_protocol(data, out, **options), out)
+    say(brief_folds(out))
+    if not verbose: return click.echo(f'Written to {out}: begin with report.html.')
     def shown(column, **kw):
         table = summary_table(res, column).map('{:.3f}'.format)
         return text_table(table.replace('nan', '–'), **kw)
-    click.echo(shown('value'))
-    if seeds>1: click.echo('\nsd over seeds\n'+shown('sd', arrows=False))
-    click.echo(f'\nMean over {res.folds.max()} folds. '
-               f'Written to {out}: a folder for each, scoreboards.csv, summary.csv, '
+    say('\n'+shown('value'))
+    if seeds>1: say('\nsd over seeds\n'+shown('sd', arrows=False))
+    click.echo(f'\nWritten to {out}: a folder for each fold, scoreboards.csv, summary.csv, '
                'folds (.png, .svg); begin with report.html')
 
 # %% ../nbs/24_cli.ipynb #23455692
@@ -222,7 +223,7 @@ def run_command(data, out, force, verbose, seeds, jobs, cluster, **options):
     options = {k: v for k,v in options.items() if v is not None or k not in _speedrun.old_names}
     target, holdout = options['target'], options['holdout']
     many = target=='each' or holdout=='pairs' or each_of(holdout) is not None or seeds>1
-    if many: _run_many(data, out, force, seeds, jobs, cluster, options)
+    if many: _run_many(data, out, force, verbose, seeds, jobs, cluster, options)
     elif cluster: raise click.UsageError('--cluster is for several folds (--holdout each, --seeds 3).')
     else: _run_once(data, out, force, verbose, options)
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['each_of', 'each_perturbation', 'folds', 'finished', 'one_fold', 'start_fold', 'start_folds', 'read_board', 'summary',
-           'summary_table', 'fold_scores', 'folds_plot', 'folds_report', 'run_folds', 'run_protocol']
+           'summary_table', 'fold_scores', 'folds_plot', 'folds_verdict', 'brief_folds', 'folds_report', 'run_folds',
+           'run_protocol']
 
 # %% ../nbs/22_protocols.ipynb #21fc17cd
 import contextlib, html, json, logging, os, shutil, subprocess, sys, threading, time, uuid
@@ -26,6 +27,7 @@ from .board import *
 from .tables import *
 from .task import *
 from .figure import *
+from .run import *
 from .report import *
 from .report import _head
 from .speedrun import *
@@ -363,11 +365,45 @@ def folds_plot(scores:pd.DataFrame # From `fold_scores`
     return fig, axes
 
 # %% ../nbs/22_protocols.ipynb #e03bf030
-_page = Template(_head+'''<h1>$title</h1><p>$question</p>
+def folds_verdict(boards:pd.DataFrame # Boards of all folds, with column `fold`
+                 ) -> str:
+    "In words: in how many folds are modes B and C better than the best simple rule, in how many worse?"
+    names, counts = list(dict.fromkeys(boards.fold)), {}
+    for name in names:
+        for title,rows in compared(boards[boards.fold==name]).items():
+            counts.setdefault(title, []).append(in_a_word(rows))
+    sentences = []
+    for title,words in counts.items():
+        n = {word: words.count(word) for word in ('better','not told apart','worse')}
+        sentences.append(f'M{title[1:]} is better than the best simple rule in {n["better"]} of '
+                         f'{len(names)} folds, not told apart in {n["not told apart"]}, '
+                         f'worse in {n["worse"]}.')
+    return ' '.join(sentences)
+
+# %% ../nbs/22_protocols.ipynb #066fa6bc
+def brief_folds(out,            # Folder of the folds
+                width:int=None, # Characters; of the terminal by default, or 80
+                lines:int=11    # Below the verdict, at most
+               ) -> str:
+    "The verdict over all folds, and a few lines: the mean board, and the fold that is predicted worst"
+    boards = pd.read_csv(Path(out)/'scoreboards.csv').fillna({'note': ''})
+    res, scores, width = summary(boards), fold_scores(boards), width or terminal_width()
+    mean = res.assign(cell_type='all', condition='mean', note='')
+    of = lambda shown: scores[scores.shown==shown].set_index('fold').r
+    ours, rule = of(modes['C'].title).dropna(), of('best rule')
+    worst = [f'Predicted worst: {ours.idxmin()}, r {ours.min():.2f}, the best simple rule '
+             f'{rule.get(ours.idxmin(), float("nan")):.2f}.'] if len(ours)>1 else []
+    return fit_lines(folds_verdict(boards) or 'Nothing could be judged.',
+                     f'Mean over {boards.fold.nunique()} folds', brief_board(mean, width, 2),
+                     worst, width, lines)
+
+# %% ../nbs/22_protocols.ipynb #26373d41
+_page = Template(_head+'''<h1>$title</h1>
+<section class="verdict" aria-label="Verdict"><p class="lead">$verdict</p></section><p>$question</p>
 <h2>All folds</h2><div class="scroll" tabindex="0" role="region" aria-label="All folds">$figure</div>
 <div class="scroll" tabindex="0" role="region" aria-label="Each fold">$folds</div>
 <p>E is divided by that of the control cells. Best rule: the simple rule with the highest r in that fold.</p>
-<h2>Mean over folds</h2><div class="scroll" tabindex="0" role="region" aria-label="Mean over folds">$summary</div>
+<h2>Mean over folds</h2><div class="scroll board" tabindex="0" role="region" aria-label="Mean over folds">$summary</div>
 <p>Every metric of every fold: scoreboards.csv; null, ceiling and sd over seeds: summary.csv.</p>
 <h2>What was run</h2><pre>$data</pre><p>$versions</p>
 </main></body></html>
@@ -406,7 +442,8 @@ def folds_report(out,                # Folder of the folds
     plt.close(fig)
     table = with_arrows(summary_table(res).round(3)).to_html(border=0, na_rep='–')
     return _page.substitute(title=f'{n} folds', figure=figure, folds=_folds_table(scores),
-        question=f'Each fold is a run of its own: its held-out cells were not learned from.',
+        verdict=html.escape(folds_verdict(boards)),
+        question='Each fold is a run of its own: its held-out cells were not learned from.',
         summary=table, data=html.escape(str(first.get('data', ''))), versions=versions())
 
 # %% ../nbs/22_protocols.ipynb #7e1421bb

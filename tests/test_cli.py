@@ -156,7 +156,9 @@ def test_seeds_and_resuming(tmp_path, warm_folds):
     args = ['run', str(tmp_path/'my.h5ad'), *keys, *quick, '--seeds', '2', '--out', str(tmp_path/'out')]
     first = CliRunner().invoke(main, args)
     assert first.exit_code == 0, first.output
-    assert 'sd over seeds' in first.output and 'Mean over 2 folds' in first.output
+    assert 'Mean over 2 folds' in first.output and len(first.output.split('\n\n')[-1].splitlines())<=11 and 'zeros off' not in first.output
+    whole = CliRunner().invoke(main, [*args, '--verbose']).output
+    assert 'sd over seeds' in whole and 'zeros off' in whole and whole.count('mode C')>=3
     assert {'cells-seed0','cells-seed1','summary.csv','scoreboards.csv','report.html','folds.png','folds.svg'} == {o.name for o in (tmp_path/'out').iterdir()}
     stamp = (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns
     assert CliRunner().invoke(main, args).output == first.output and (tmp_path/'out'/'cells-seed0'/'run.json').stat().st_mtime_ns == stamp

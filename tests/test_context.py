@@ -71,4 +71,4 @@ def test_scores_and_coverage_by_context_and_donor(out):
     r = table[(table.metric=='r') & table.prediction.str.startswith('mode C')].set_index('by').value
     assert abs(r['donor']-r['donor,cell_type'])<1e-6 # the same cells, whatever they are known by
     report = (out/'report.html').read_text(encoding='utf-8')
-    assert 'Each context by itself' in report and '<details>' in report and 'D2 · type 1' in report
+    assert 'Each cell type and donor by itself' in report and '<details>' in report and 'D2 · type 1' in report

@@ -1,7 +1,13 @@
 "The one-page report, opened in a real browser: a gene is picked and the picture is read."
 import base64, itertools, json, os, re, shutil, subprocess, tempfile
 from html import unescape
+from types import SimpleNamespace
+import pandas as pd
 import pytest
+from click.testing import CliRunner
+from pertnb import protocols
+from pertnb.cli import main
+from pertnb.report import brief
 
 browser = shutil.which('chromium') or shutil.which('chromium-browser') or shutil.which('google-chrome')
 needs_browser = pytest.mark.skipif(browser is None, reason='no Chromium here (apt install chromium)')
@@ -140,3 +146,44 @@ def test_on_a_phone_and_on_paper(run):
         assert pdf[:5]==b'%PDF-' and 2<=len(re.findall(rb'/Type\s*/Page\b', pdf))<=8
         page('Emulation.setEmulatedMedia', media='print')
         assert page.js("getComputedStyle(document.getElementById('gene')).display")=='none' and page.js("document.querySelector('.scroll img').getBoundingClientRect().width<=document.body.clientWidth")
+
+# --- in a terminal: the verdict and at most twelve lines, the last of which says where all is written ---
+
+def check_lines(said, verdict, width):
+    top, below = said.split('\n\n', 1)
+    assert ' '.join(top.split())==verdict
+    assert 3<=len(below.splitlines())<=10 and max(map(len, said.splitlines()))<=width # with the empty line above and where it was written: twelve
+    assert '\x1b' not in said
+    return below
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_thirty_targets_in_a_terminal(run, width):
+    names = [f'perturbation number {i}' for i in range(30)]
+    targets = pd.DataFrame(dict(cells=1000, effect=2.5, verdict='not told apart', B_r=.5, C_r=.5, rule_r=.5, B_E=12.25, C_E=12.25), index=names)
+    sentences = dict(run[0].sentences, verdict='Better for 30. '*9+'End.', next_step=f'Look at {", ".join(names)}.', carried='')
+    many = SimpleNamespace(targets=targets, sentences=sentences, scoreboard=run[0].scoreboard, settings=dict(question=f'Predicting {", ".join(names)} for 240 cells.', notes=['few cells']*5))
+    below = check_lines(brief(many, width), sentences['verdict'], width)
+    assert '26 more in targets.csv' in below and 'Predicting perturbation number 0' in below and below.endswith('… more: --verbose') and 'number 29' not in below
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_a_question_of_many_words_in_a_terminal(run, width):
+    one = SimpleNamespace(targets=None, sentences=run[0].sentences, scoreboard=run[0].scoreboard, settings=dict(question='Predicting IFNB for cells, '+'and more cells, '*99))
+    below = check_lines(brief(one, width), one.sentences['verdict'], width)
+    assert 'ceiling' in below and 'mode C' in below and ' …' in below
+
+@pytest.mark.parametrize('width', [60, 80])
+def test_nine_folds_in_a_terminal(run, width, tmp_path, monkeypatch):
+    "The command's own words; the whole board with --verbose only"
+    board = run[0].scoreboard
+    boards = pd.concat([board.assign(fold=f'a_cell_type_with_a_long_name_{i}', value=board.value-.01*i*(board.metric=='r')) for i in range(9)])
+    (tmp_path/'out').mkdir(); boards.to_csv(tmp_path/'out'/'scoreboards.csv', index=False)
+    monkeypatch.setattr(protocols, 'run_protocol', lambda *_, **kw: protocols.summary(boards))
+    monkeypatch.setenv('COLUMNS', str(width)); monkeypatch.chdir(tmp_path)
+    command = lambda *args: CliRunner().invoke(main, ['run', 'demo', '--holdout', 'each', '--out', 'out', *args]).output
+    said = command()
+    assert said.endswith('\nWritten to out: begin with report.html.\n')
+    below = check_lines(said.rsplit('\nWritten', 1)[0], protocols.folds_verdict(boards), width)
+    assert 'of 9 folds' in said and below.startswith('Mean over 9 folds') and 'ceiling' in below and 'zeros off' not in said
+    assert 'long_name_8' in below # r is lowest there
+    whole = command('--verbose')
+    assert 'zeros off' in whole and 'mean shift, pooled' in whole and len(whole.splitlines())>25
