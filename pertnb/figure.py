@@ -8,7 +8,7 @@ __all__ = ['style', 'other_style', 'verdict_style', 'cell_type_style', 'shift_sc
            'plot_history', 'strength_plot', 'target_heatmap', 'targets_figure', 'map_of_targets']
 
 # %% ../nbs/18_figure.ipynb #ecedb1c8
-import textwrap
+import re, textwrap
 from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
@@ -85,15 +85,16 @@ def _name_points(ax, x, y, names, n, lines=()):
     points, taken = pixel(np.c_[x, y]), [text.get_window_extent() for text in ax.texts]
     in_the_way = [points, *(pixel(line) for line in lines)]
     for i in np.argsort(-np.abs(x), kind='stable')[:n]:
-        name = ax.annotate(short_label(names[i], 18), (x[i], y[i]), (0,0), textcoords='offset points', fontsize=6,
-                           ha='center', va='center', arrowprops=dict(arrowstyle='-', lw=.4, color='#666666', shrinkA=0, shrinkB=1.5))
+        line = dict(arrowstyle='-', lw=.4, color='#666666', shrinkA=0, shrinkB=1.5)
+        name = ax.annotate(short_label(names[i], 18), (x[i], y[i]), (0,0), textcoords='offset points',
+                           fontsize=6, ha='center', va='center', arrowprops=line)
         for box in _places(points[i], _size_of(name)+2*unit, unit):
             center = np.mean(box.get_points(), 0)
             leader = np.linspace(points[i], center, 12)
-            inside = frame.contains(*box.min) and frame.contains(*box.max)
+            outside = not (frame.contains(*box.min) and frame.contains(*box.max))
             on_name = any(box.overlaps(o) or o.count_contains(leader) for o in taken)
             on_point = (np.abs(points[:,None]-leader[3:]).max(2)<2*unit).any()
-            if inside and not on_name and not on_point and not any(map(box.count_contains, in_the_way)): break
+            if not (outside or on_name or on_point or any(map(box.count_contains, in_the_way))): break
         else:
             name.remove()
             continue
@@ -135,7 +136,8 @@ def _shown_rows(board, most=14):
     found = [k for k in dict.fromkeys(board.prediction) if k not in ('control','ceiling',SHAM)]
     rules = [k for k in found if k in baselines]
     score = board[board.metric.isin(['r','J50'])].groupby('prediction').calibrated.mean()
-    best = score.reindex(rules).sort_values(ascending=False, kind='stable').index[:max(most-len(found)+len(rules), 3)]
+    room = max(most-len(found)+len(rules), 3)
+    best = score.reindex(rules).sort_values(ascending=False, kind='stable').index[:room]
     return [k for k in found if k not in rules] + [k for k in rules if k in best]
 
 # %% ../nbs/18_figure.ipynb #5198bd21
@@ -144,12 +146,20 @@ def _draw_lane(ax, start, rows, ends):
     y = -np.arange(len(rows))
     ax.hlines(y, start+ends[0], start+ends[1], color='#E6E6E6', lw=.5, zorder=0)
     for at,(name,row) in zip(y, rows.iterrows()):
-        if np.isnan(row.value): ax.text(start+.5, at, '–', ha='center', va='center', color='#999999'); continue
+        if np.isnan(row.value):
+            ax.text(start+.5, at, '–', ha='center', va='center', color='#999999')
+            continue
         color, marker = style.get(name, other_style)
         beyond = '>' if row.value>ends[1] else '<' if row.value<ends[0] else ''
         ax.hlines(at, *(start+np.clip([row.low, row.high], *ends)), color=color, lw=.8, alpha=.6)
         ax.plot(start+np.clip(row.value, *ends), at, ls='', marker=beyond or marker, color=color, ms=3.6,
                 mew=.7 if beyond else 0, mfc='white' if beyond else color, clip_on=False, gid=name)
+
+# %% ../nbs/18_figure.ipynb #0269e3e4
+def _draw_ends(ax, null, ceiling, n_rows):
+    "The lines of null and ceiling through the rows of a lane"
+    for x,end,line in ((null, 'null', ':'), (ceiling, 'ceiling', '-')):
+        ax.plot([x, x], [.6,.5-n_rows], ls=line, lw=.8, color=palette[end], zorder=0)
 
 # %% ../nbs/18_figure.ipynb #157bc05b
 def _name_rows(ax, names, more=()):
@@ -169,16 +179,16 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
     ax = ax or plt.subplots(figsize=(3.4,2.4), layout='constrained')[1]
     value, low, high = (board_table(board, cell_type, column=k) for k in ('value','low','high'))
     ks = [k for k in ks if value[f'J{k}'].notna().any()] or list(ks) # with few genes long lists say nothing
-    names, ends = _shown_rows(board), value.reindex(['control','ceiling'])
+    names = [k for k in _shown_rows(board) if k in value.index]
+    small = dict(va='bottom', fontsize=5.5)
     for k,start in zip(ks, lanes := 1.25*np.arange(len(ks))):
         rows = pd.DataFrame({c: t[f'J{k}'] for c,t in dict(value=value, low=low, high=high).items()})
+        null, ceiling = rows.value.get('control', np.nan), rows.value.get('ceiling', np.nan)
         _draw_lane(ax, start, rows.reindex(names), (0,1))
-        for end,color,line in (('control', palette['null'], ':'), ('ceiling', palette['ceiling'], '-')):
-            ax.plot([start+ends.loc[end,f'J{k}']]*2, [.6,.6-len(names)], ls=line, lw=.8, color=color, zorder=0)
+        _draw_ends(ax, start+null, start+ceiling, len(names))
         ax.text(start+.5, 1.5, f'K = {k}', ha='center', va='bottom', weight='bold')
-        top = ends.loc['ceiling',f'J{k}']
-        ax.text(start+top, .7, 'ceiling', ha='right' if top>.6 else 'left', va='bottom', fontsize=5.5)
-    ax.text(ends.loc['control',f'J{ks[0]}'], .7, 'null', ha='right', va='bottom', fontsize=5.5, color='#666666')
+        if start==0 and null==null: ax.text(null, .7, 'null', ha='right', color='#666666', **small)
+        if ceiling==ceiling: ax.text(start+ceiling, .7, 'ceiling', ha='right' if ceiling>.6 else 'left', **small)
     ax.set(ylim=(.4-len(names), 2.4), xlim=(-.06, lanes[-1]+1.06),
            xticks=[start+v for start in lanes for v in (0,.5,1)],
            xlabel='Jaccard index of the two lists of K genes', title='Are the right genes on top?')
@@ -249,9 +259,9 @@ def embedding_plot(control, real, predicted, # Cells × genes
         ax.scatter(*(cells+k*aside).T, s=size, color=its_color, alpha=alpha, linewidths=0, rasterized=True)
         _contours(ax, real, low, low+span, k*aside)
         ax.text(low[0]+span[0]/2+k*aside[0], high[1]+.14*span[1], title, ha='center', color=its_color)
-    name = {'umap':'UMAP', 'pca':'Principal components'}[method]
+    under = f' under {label}' if len(label)<=14 else ''
     ax.set(xticks=[], yticks=[], ylim=(low[1]-.14*span[1], high[1]+.24*span[1]),
-           xlabel=f'{name} under {short_label(label, 16)}; controls in grey\nlines: 50 % and 90 % of the real cells',
+           xlabel=f'{method.upper()}{under}; controls in grey\nlines: 50 % and 90 % of the real cells',
            title='Do cells lie where real ones do?')
     ax.spines[['top','right','left','bottom']].set_visible(False)
     return ax
@@ -344,10 +354,10 @@ def _draw_metric(ax, start, rows, names):
     "The lane of one metric, its name above and the numbers of null and ceiling below"
     metric, n = rows.metric.iloc[0], len(names)
     _draw_lane(ax, start, scaled_interval(rows.set_index('prediction').reindex(names)), (-.3,1.3))
-    for x,color,line in ((0, palette['null'], ':'), (1, palette['ceiling'], '-')):
-        ax.plot([start+x]*2, [.6,.5-n], ls=line, lw=.8, color=color, zorder=0)
-    words = with_arrow(metric).replace(', independent', ',\u00a0indep.').replace(' ↑', '\u00a0↑').replace(' ↓', '\u00a0↓')
-    ax.text(start+.5, .9, textwrap.fill(words, 8, break_long_words=False), ha='center', va='bottom', linespacing=1, fontsize=5.5)
+    _draw_ends(ax, start, start+1, n)
+    words = re.sub(' (?=[↑↓])', '\u00a0', with_arrow(metric)).replace(', independent', ',\u00a0indep.')
+    ax.text(start+.5, .9, textwrap.fill(words, 8, break_long_words=False), ha='center', va='bottom',
+            linespacing=1, fontsize=5.5)
     known = rows[rows.null.notna()]
     if known.empty: return
     for i,(end,color) in enumerate((('null','#666666'), ('ceiling','black'))):
@@ -373,7 +383,8 @@ def scoreboard_plot(board:pd.DataFrame,   # From `scoreboard`
     "Every metric between its null and its ceiling, a panel per cell type; returns the axes"
     import matplotlib.pyplot as plt
     cell_types = cell_types or default_panels(board)
-    board = board[board.condition==('mean' if 'mean' in set(board.condition) else board.condition.iloc[0])]
+    condition = 'mean' if 'mean' in set(board.condition) else board.condition.iloc[0]
+    board = board[board.condition==condition]
     names = predictions or _shown_rows(board)
     spans = board[board.prediction.isin(names) & board.calibrated.notna()]
     metrics = [k for k in dict.fromkeys(board.metric) if k in set(spans.metric)]
@@ -392,7 +403,8 @@ def _mark_warmup(ax, epochs):
     if not epochs: return
     ax.axvspan(ax.get_xlim()[0], epochs, color='#EEEEEE', lw=0, zorder=0)
     ax.margins(x=0)
-    ax.text(epochs, .03, ' KL weight rises\n in the grey part', transform=ax.get_xaxis_transform(), va='bottom', color='#666666', fontsize=6)
+    ax.text(epochs, .03, ' KL weight rises\n in the grey part', transform=ax.get_xaxis_transform(),
+            va='bottom', color='#666666', fontsize=6)
 
 # %% ../nbs/18_figure.ipynb #29de8b77
 def _mark_best(ax, values):
@@ -400,7 +412,8 @@ def _mark_best(ax, values):
     best = values.idxmax()
     ax.axvline(best, color=palette['line'], lw=.8, zorder=0)
     left = best>values.index[len(values)//2]
-    ax.text(best, .03, f' kept: epoch {best} ', transform=ax.get_xaxis_transform(), ha='right' if left else 'left', color='#666666', fontsize=6)
+    ax.text(best, .03, f' kept: epoch {best} ', transform=ax.get_xaxis_transform(),
+            ha='right' if left else 'left', color='#666666', fontsize=6)
 
 # %% ../nbs/18_figure.ipynb #cec856b5
 _of_history = { # column: panel's title, unit, colour
