@@ -165,7 +165,7 @@ def _draw_ends(ax, null, ceiling, n_rows):
 def _name_rows(ax, names, more=()):
     "The names of predictions left of their rows"
     ax.set(yticks=-np.arange(len(names)+len(more)))
-    ax.set_yticklabels([short_label(k, 26) for k in names]+list(more))
+    ax.set_yticklabels([short_label(k, 29) for k in names]+list(more))
     ax.tick_params(axis='y', length=0); ax.spines[['top','right','left']].set_visible(False)
 
 # %% ../nbs/18_figure.ipynb #5b5ff35d
@@ -191,7 +191,7 @@ def jaccard_plot(board:pd.DataFrame,   # From `scoreboard`
         if ceiling==ceiling: ax.text(start+ceiling, .7, 'ceiling', ha='right' if ceiling>.6 else 'left', **small)
     ax.set(ylim=(.4-len(names), 2.4), xlim=(-.06, lanes[-1]+1.06),
            xticks=[start+v for start in lanes for v in (0,.5,1)],
-           xlabel='Jaccard index of the two lists of K genes', title='Are the right genes on top?')
+           xlabel='Jaccard index, lists of K genes', title='Are the right genes on top?')
     ax.set_xticklabels(['0','.5','1']*len(ks)); _name_rows(ax, names)
     return ax
 
