@@ -1,7 +1,8 @@
 "A model is pushed to a Hugging Face server and read back; the server is this machine's."
-import base64, hashlib, json, subprocess, sys
+import base64, hashlib, json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+import child
 import pytest
 
 files = {} # of the repository
@@ -58,9 +59,8 @@ def test_push_and_read_back(tmp_path):
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        import os
-        env = os.environ | dict(HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}', HF_HOME=str(tmp_path/'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_TELEMETRY='1', no_proxy='127.0.0.1')
-        res = subprocess.run([sys.executable, '-c', script, str(tmp_path/'cache')], env=env, capture_output=True, text=True, timeout=300)
+        env = dict(HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}', HF_HOME=str(tmp_path/'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_TELEMETRY='1', no_proxy='127.0.0.1')
+        failed, out, err = child.in_process(child.with_env, env, child.code, script, tmp_path/'cache')
     finally: server.shutdown()
-    assert res.returncode==0, res.stderr[-3000:]
-    assert res.stdout.strip().endswith('the same cells') and {'config.json','model.safetensors','README.md'} <= set(files)
+    assert not failed, err[-3000:]
+    assert out.strip().endswith('the same cells') and {'config.json','model.safetensors','README.md'} <= set(files)
