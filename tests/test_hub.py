@@ -64,3 +64,16 @@ def test_push_and_read_back(tmp_path):
     finally: server.shutdown()
     assert not failed, err[-3000:]
     assert out.strip().endswith('the same cells') and {'config.json','model.safetensors','README.md'} <= set(files)
+
+def test_a_folder_is_as_good_as_a_server(tmp_path):
+    pytest.importorskip('huggingface_hub')
+    from pertnb.data import PertData, choose_genes
+    from pertnb.datasets import demo, known_datasets
+    from pertnb.hub import SharedModel
+    from pertnb.training import fit
+    data = PertData(demo(300), **known_datasets['demo'][1])
+    model, _ = fit(data.to_genes(choose_genes(data, 50)), epochs=1, progress=False)
+    SharedModel(model).save_pretrained(tmp_path/'model')
+    again = SharedModel.from_pretrained(tmp_path/'model').model
+    assert again.genes==model.genes and all(a.equal(b) for a,b in zip(again.parameters(), model.parameters(), strict=True))
+    assert {'config.json','model.safetensors'} <= {o.name for o in (tmp_path/'model').iterdir()}
