@@ -68,6 +68,11 @@ def command_without_figures(*args):
     draw_blanks()
     command(*args)
 
+def with_env(env, f, *args):
+    "`f(*args)`, with more in the environment; what was imported by then has not seen it"
+    os.environ.update(env)
+    f(*args)
+
 def fold(folder, data, args):
     "`pertnb.protocols.one_fold`, which ends with its parent's pipe; nobody looks at its figures"
     draw_blanks()

@@ -6,7 +6,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 os.environ.setdefault('OMP_NUM_THREADS', '1') # before torch is there to read it: a thread for each worker
-durations = Path(__file__).parent/'durations.txt' # CPU seconds of each test and each shared fixture that takes a second or more; `pytest --record` writes it
+durations = Path(__file__).parent/'durations.txt' # CPU seconds of each test and each fixture of ours that takes a second or more; `pytest --record` writes it
 
 @functools.cache
 def recorded():
@@ -33,9 +33,9 @@ class ByCost(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config, log): return ByCost(config, log)
 
 def costly(item):
-    "The fixtures of a test that several tests share, by their recorded names"
-    shared = (d[-1] for d in item._fixtureinfo.name2fixturedefs.values())
-    return {f'{d.baseid}::{d.argname}' for d in shared if d.scope!='function' and d.baseid}
+    "The fixtures of a test that are our own, by their recorded names"
+    fixtures = (d[-1] for d in item._fixtureinfo.name2fixturedefs.values())
+    return {f'{d.baseid}::{d.argname}' for d in fixtures if d.baseid}
 
 def pytest_collection_modifyitems(config, items):
     "What is not recorded as slow, and needs nothing that is, is fast; scopes are sorted by what their tests and fixtures take"
@@ -64,7 +64,7 @@ def pytest_runtest_call(item): yield from measured(item.config, item.nodeid)
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_fixture_setup(fixturedef, request):
-    if fixturedef.scope=='function' or not fixturedef.baseid: yield
+    if not fixturedef.baseid: yield
     else: yield from measured(request.config, f'{fixturedef.baseid}::{fixturedef.argname}')
 
 def pytest_sessionfinish(session):

@@ -33,15 +33,11 @@ def folder(tmp_path_factory):
     json.dump(list(choose_genes(PertData(a, **known_datasets['demo'][1]), 100)), open(d/'genes.json', 'w'))
     return d
 
-def with_env(env, *args):
-    os.environ.update(env)
-    child.code(*args)
-
 def forked(d, devices, where):
     "A process for each device, with the environment that Fabric gives those that it starts"
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
     env = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(devices), NODE_RANK='0') if devices>1 else {}
-    def start(rank): return child.begin(with_env, env | (dict(LOCAL_RANK=str(rank)) if env else {}), script, d, devices, where, out=d/f'out{rank}', err=d/f'err{rank}')
+    def start(rank): return child.begin(child.with_env, env | (dict(LOCAL_RANK=str(rank)) if env else {}), child.code, script, d, devices, where, out=d/f'out{rank}', err=d/f'err{rank}')
     processes = [start(rank) for rank in range(devices)]
     for rank,process in enumerate(processes):
         child.end(process, d/f'out{rank}')

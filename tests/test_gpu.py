@@ -1,6 +1,7 @@
 "What a GPU does: the same training as the processor. Run with `pytest -m gpu`; without CUDA those are skipped."
-import json, subprocess, sys
+import json
 from pathlib import Path
+import child
 import numpy as np
 import pytest
 import torch
@@ -43,16 +44,16 @@ def test_compiled_networks():
     torch.testing.assert_close(torch.compile(model.encoder)(x, c), model.encoder(x, c))
 
 @gpu
-def test_the_bench(): assert bench('--accelerator', 'cuda')['accelerator']=='cuda'
+def test_the_bench(tmp_path): assert bench(tmp_path, '--accelerator', 'cuda')['accelerator']=='cuda'
 
-def bench(*args):
+def bench(folder, *args):
     script = Path(__file__).parents[1]/'bench'/'speedrun.py'
-    done = subprocess.run([sys.executable, script, '--data', 'demo', '--epochs', '1', '--n-genes', '50', *args], capture_output=True, text=True)
-    assert not done.returncode, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    failed, out, err = child.in_process(child.script, script, folder, '--data', 'demo', '--epochs', '1', '--n-genes', '50', *args)
+    assert not failed, err[-2000:]
+    return json.loads(out.splitlines()[-1])
 
-def test_the_bench_without():
-    res = bench()
+def test_the_bench_without(tmp_path):
+    res = bench(tmp_path)
     assert res['accelerator']=='none' and 0<res['r']<=1
 
 def test_batches_are_pinned_for_cuda_alone(monkeypatch):

@@ -1,7 +1,8 @@
 "A model is pushed to a Hugging Face server and read back; the server is this machine's."
-import base64, hashlib, json, subprocess, sys
+import base64, hashlib, json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
+import child
 import pytest
 
 files = {} # of the repository
@@ -58,9 +59,21 @@ def test_push_and_read_back(tmp_path):
     server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     Thread(target=server.serve_forever, daemon=True).start()
     try:
-        import os
-        env = os.environ | dict(HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}', HF_HOME=str(tmp_path/'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_TELEMETRY='1', no_proxy='127.0.0.1')
-        res = subprocess.run([sys.executable, '-c', script, str(tmp_path/'cache')], env=env, capture_output=True, text=True, timeout=300)
+        env = dict(HF_ENDPOINT=f'http://127.0.0.1:{server.server_port}', HF_HOME=str(tmp_path/'home'), HF_HUB_DISABLE_XET='1', HF_HUB_DISABLE_TELEMETRY='1', no_proxy='127.0.0.1')
+        failed, out, err = child.in_process(child.with_env, env, child.code, script, tmp_path/'cache')
     finally: server.shutdown()
-    assert res.returncode==0, res.stderr[-3000:]
-    assert res.stdout.strip().endswith('the same cells') and {'config.json','model.safetensors','README.md'} <= set(files)
+    assert not failed, err[-3000:]
+    assert out.strip().endswith('the same cells') and {'config.json','model.safetensors','README.md'} <= set(files)
+
+def test_a_folder_is_as_good_as_a_server(tmp_path):
+    pytest.importorskip('huggingface_hub')
+    from pertnb.data import PertData, choose_genes
+    from pertnb.datasets import demo, known_datasets
+    from pertnb.hub import SharedModel
+    from pertnb.training import fit
+    data = PertData(demo(300), **known_datasets['demo'][1])
+    model, _ = fit(data.to_genes(choose_genes(data, 50)), epochs=1, progress=False)
+    SharedModel(model).save_pretrained(tmp_path/'model')
+    again = SharedModel.from_pretrained(tmp_path/'model').model
+    assert again.genes==model.genes and all(a.equal(b) for a,b in zip(again.parameters(), model.parameters(), strict=True))
+    assert {'config.json','model.safetensors'} <= {o.name for o in (tmp_path/'model').iterdir()}

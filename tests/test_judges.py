@@ -37,9 +37,9 @@ def judges():
 
 # Their imports and their compilers take longer than their work: one process does it all, a request a line.
 serving = """
-import contextlib, io, json, runpy, sys, traceback
+import contextlib, io, json, runpy, sys, time, traceback
 for request in map(json.loads, sys.stdin):
-    code, out, err, args = 0, io.StringIO(), io.StringIO(), request['args']
+    start, code, out, err, args = time.process_time(), 0, io.StringIO(), io.StringIO(), request['args']
     sys.argv = [request.get('program', '-c'), *args]
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
@@ -48,7 +48,7 @@ for request in map(json.loads, sys.stdin):
             else: runpy.run_path(request['program'], run_name='__main__')
         except SystemExit as e: code = e.code if isinstance(e.code, int) else int(e.code is not None)
         except BaseException: code = 1; traceback.print_exc()
-    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+    print(json.dumps([code, out.getvalue(), err.getvalue(), time.process_time()-start]), flush=True)
 """
 
 @pytest.fixture(scope='module')
@@ -57,9 +57,11 @@ def ask(judges, tmp_path_factory):
     with open(tmp_path_factory.mktemp('judges')/'err', 'w') as err, subprocess.Popen([judges, '-c', serving], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=err, text=True) as process:
         def run(*args, **what):
             print(json.dumps(dict(what, args=list(map(str, args)))), file=process.stdin, flush=True)
-            code, out, wrong = json.loads(process.stdout.readline())
+            code, out, wrong, seconds = json.loads(process.stdout.readline())
+            child.spent.append(seconds)
             assert code==0, wrong[-3000:]
             return out
+        run(code='import cell_eval, cell_eval2.cli')
         yield run
         process.stdin.close(); process.wait()
 

@@ -5,12 +5,13 @@ import pytest
 code = """
 import json, sys, warnings; warnings.simplefilter('ignore')
 if sys.argv[1:]: import torch; torch.set_num_threads(int(sys.argv[1]))
+from pertnb.datasets import demo
 from pertnb.speedrun import speedrun
 import scipy.linalg, sklearn.cluster, torch # with their libraries
 from threadpoolctl import threadpool_info
 def numbers(): return {pool['filepath']: pool['num_threads'] for pool in threadpool_info()} | dict(torch=torch.get_num_threads())
 before = numbers()
-run = speedrun('demo', target='IFNB', epochs=1, n_genes=200, progress=False, embedding='umap')
+run = speedrun(demo(600), 'condition', cell_type_key='cell_type', target='IFNB', epochs=3, n_genes=200, progress=False, embedding='umap')
 run.figure
 after = numbers()
 assert len(before)>1 and {k: after[k] for k in before}==before, (before, after)
