@@ -11,6 +11,8 @@ __all__ = ['baselines', 'dose_rules', 'baseline', 'type_shifts', 'mean_shift_bas
            'linear_doses_baseline', 'resampled_baseline', 'baseline_cells', 'baselines_for', 'not_applicable']
 
 # %% ../nbs/13_baselines.ipynb #0c8bfd95
+from functools import lru_cache
+
 import anndata as ad
 import numpy as np
 import pandas as pd
@@ -110,17 +112,21 @@ def linear_shift_baseline(controls, target, train):
     return from_other_types(controls, target, train, f)
 
 # %% ../nbs/13_baselines.ipynb #70243479
+@lru_cache(maxsize=1) # two rules ask for it, one after the other
+def _affine_shifts(controls, target, train):
+    def f(p, P, S): return from_affine(p, P, P+S, **choose_affine(P, P+S))-p
+    return from_other_types(controls, target, train, f)
+
 @baseline('affine response')
 def affine_baseline(controls, target, train):
     "Multiplied and induced: the affine rule of Effects"
-    def f(p, P, S): return from_affine(p, P, P+S, **choose_affine(P, P+S))-p
-    return from_other_types(controls, target, train, f)
+    return _affine_shifts(controls, target, train)
 
 # %% ../nbs/13_baselines.ipynb #be46c9b8
 @baseline('affine response, carried over')
 def carried_baseline(controls, target, train):
     "The same, times the share of effects that carries over between types"
-    return Effects.from_cells(train).amplitude(target)*affine_baseline(controls, target, train)
+    return Effects.from_cells(train).amplitude(target)*_affine_shifts(controls, target, train)
 
 # %% ../nbs/13_baselines.ipynb #fd31feca
 def parts_of_pair(target, train):
@@ -260,6 +266,7 @@ def baseline_cells(controls:PertData, # Control cells to predict from
             continue
         if not sp.issparse(x): x = np.maximum(controls.x.toarray()+x, 0)
         found[name] = _as_prediction(controls, target, x, name)
+    _affine_shifts.cache_clear() # which holds these cells
     return found
 
 # %% ../nbs/13_baselines.ipynb #7156d617

@@ -950,22 +950,40 @@ def split_cell_type(data:PertData,
     return test
 
 # %% ../nbs/03_data.ipynb #bd795c1d
+def _mean_dispersion(train:PertData) -> tuple:
+    "log(1 + mean) and log(variance / mean) of each gene, not log-normalised, (G,) each"
+    total, squares, n = 0., 0., len(train)
+    for block in train.blocks():
+        x = block.x.astype(np.float64).expm1()
+        total, squares = total+x.sum(0), squares+x.power(2).sum(0)
+    mean = total/n
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.log1p(mean), np.log((squares-n*mean**2).clip(0)/(n-1)/mean)
+
+# %% ../nbs/03_data.ipynb #c382d4ff
+def _relative_dispersion(mean, dispersion, bins=20) -> pd.Series:
+    "@eq-dispersion; NaN for a gene that never varies"
+    genes = pd.Series(dispersion).where(np.isfinite(dispersion))
+    near = genes.groupby(pd.cut(mean, bins), observed=True)
+    centre, spread = near.transform('mean'), near.transform('std')
+    alone = spread.isna()
+    return (genes-centre.mask(alone, 0))/spread.mask(alone, centre)
+
+# %% ../nbs/03_data.ipynb #ea469713
 def choose_genes(train:PertData, # The cells that may be learned from
                  n:int=2000      # How many genes
                 ) -> pd.Index:
-    "The `n` most variable genes of the training cells (scanpy's `seurat`), in the file's order"
-    import scanpy as sc
+    "The `n` most variable genes of the training cells (@eq-dispersion), in the file's order"
     if not (isinstance(n, (int, np.integer)) and n>1):
         raise InputError(f'n_genes is a number of genes, 2 or more, not {n!r}.')
-    seen = np.sum([(block.values>0).sum(0) for block in train.blocks()], 0)>0
+    mean, dispersion = _mean_dispersion(train)
+    seen = mean>0
     if seen.sum()<2:
         raise InputError(f'{seen.sum()} gene(s) are expressed in the training cells: '
                          'too few for a model (2 at least).')
     if seen.sum()<=n: return train.genes[seen]
-    adata = ad.AnnData(_lazy_x(train, seen) if train.on_disk else sp.csr_matrix(train.x[:,seen]))
-    with threads(torch.get_num_threads()): # which scanpy's compiled code would change for torch, too
-        table = sc.pp.highly_variable_genes(adata, n_top_genes=n, inplace=False)
-    return train.genes[seen][table['highly_variable'].to_numpy()]
+    relative = _relative_dispersion(mean[seen], dispersion[seen])
+    return train.genes[seen][(relative>=relative.nlargest(n).min()).to_numpy()]
 
 # %% ../nbs/03_data.ipynb #8ed199b3
 def _sum_over(data, genes, missing_genes=0.):
@@ -1034,17 +1052,6 @@ def _values_on_disk(X, where):
     return X, *scan_backed(X, where)
 
 
-
-# %% ../nbs/03_data.ipynb #666cd130
-def _lazy_x(train, genes):
-    "Log-normalised expression as a dask array of sparse blocks, which scanpy reads one by one"
-    dask, da = import_extra('dask', 'disk'), import_extra('dask.array', 'disk')
-    n, size = len(train), 4096
-    read = dask.delayed(lambda start: sp.csr_matrix(train[start:start+size].x[:,genes]))
-    empty = sp.csr_matrix((0, int(genes.sum())), dtype=np.float32)
-    blocks = [da.from_delayed(read(start), (min(size, n-start), empty.shape[1]), meta=empty)
-              for start in range(0, n, size)]
-    return da.concatenate(blocks)
 
 # %% ../nbs/03_data.ipynb #ac32bbdf
 def _block_batches(data, size, rng, weights, skip, shard, block, ahead=64):

@@ -180,13 +180,14 @@ def affine_response(P, X,    # Types' control and perturbed profiles, each (T, G
                     weights, # Of types, (T,), sum 1
                     kappa=.03, n_iter=30):
     "@eq-affine-em: ρ and a of every gene, each (G,)"
-    u, w = np.expm1(P), weights[:,None]
-    before, after = (w*u).sum(0), w*np.expm1(X)
-    rho, a = np.ones(u.shape[1]), after.sum(0)/2 + 1e-6
+    u, after = np.expm1(P), weights[:,None]*np.expm1(X)
+    before, total = weights@u, after.sum(0)
+    rho, a = np.ones(len(before)), total/2 + 1e-6
     for _ in range(n_iter):
         q = rho*u
-        q /= q+a+1e-12
-        rho, a = ((after*q).sum(0)+kappa)/(before+kappa), (after*(1-q)).sum(0)
+        q /= q+(a+1e-12)
+        kept = np.einsum('tg,tg->g', after, q)
+        rho, a = (kept+kappa)/(before+kappa), (total-kept).clip(0)
     return rho, a
 
 # %% ../nbs/04_effects.ipynb #f436cc22

@@ -64,7 +64,7 @@ def mode(letter, name, color, marker):
     return deco
 
 # %% ../nbs/11_generation.ipynb #b539aac9
-@mode('A', 'prior', '#56B4E9', 's')
+@mode('A', 'prior', palette['mode A'], 's')
 def mode_A(model:CVAE, ask:GenerationInput):
     "@eq-mode-a, or @eq-mode-a-type: z from a prior; of the batch, only sizes (and types) are used"
     z = torch.randn(len(ask.batch.x), model.sizes['n_latent'], generator=ask.rng)
@@ -74,7 +74,7 @@ def mode_A(model:CVAE, ask:GenerationInput):
     return decode_asked(model, z, ask).sample(ask.rng)
 
 # %% ../nbs/11_generation.ipynb #7fd64dc7
-@mode('B', 'counterfactual', '#0072B2', 'o')
+@mode('B', 'counterfactual', palette['mode B'], 'o')
 def mode_B(model:CVAE, ask:GenerationInput):
     "@eq-mode-b: z of the batch's own cells, under their own condition"
     z = reparameterise(*model.encode(ask.batch.x, ask.batch.c), ask.rng)
@@ -93,7 +93,7 @@ def change_counts(y,       # Counts (B, G), sparse
     return (sparse_counts(index, kept, y.shape) + more).coalesce()
 
 # %% ../nbs/11_generation.ipynb #076b1201
-@mode('C', 'count transfer', '#D55E00', 'D')
+@mode('C', 'count transfer', palette['mode C'], 'D')
 def mode_C(model:CVAE, ask:GenerationInput):
     "@eq-rho, @eq-mode-c: the batch's own cells, with their counts changed"
     b, z = ask.batch, model.encode(ask.batch.x, ask.batch.c)[0]

@@ -265,7 +265,7 @@ def _words(run):
 def _pictures(run):
     "The three figures, each with its description"
     import matplotlib.pyplot as plt
-    scores, curve = scoreboard_plot(run.scoreboard)[0].figure, plot_history(run.history)[0].figure
+    curve = plot_history(run.history)[0].figure
     panels = ('Three panels: predicted against true shift of each gene; overlap of the lists of '
               'top genes; map of real and predicted cells.')
     several = run.targets is not None
@@ -273,9 +273,9 @@ def _pictures(run):
         'shift, a dot for each target; right: each target\'s scores between null and ceiling.')
     metrics = 'Each metric of each prediction, placed between null and ceiling.'
     parts = dict(figure=picture(run.figure, f'{panels} {run.sentences["verdict"]}', 110 if several else 140),
-                 scores=picture(scores, f'{metrics} {run.sentences["shortfall"]}'),
+                 scores=picture(run.board_figure, f'{metrics} {run.sentences["shortfall"]}'),
                  history=picture(curve, f'Reconstruction and KL over {len(run.history)} epochs'))
-    for fig in (scores, curve): plt.close(fig)
+    plt.close(curve)
     return parts
 
 # %% ../nbs/20_report.ipynb #7a959e48

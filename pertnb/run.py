@@ -298,6 +298,14 @@ class Run:
         plt.close(fig) # whoever asked shows it
         return fig
 
+    @cached_property
+    def board_figure(self):
+        "The scoreboard as a picture, from null to ceiling; drawn when it is first asked for"
+        import matplotlib.pyplot as plt
+        fig = scoreboard_plot(self.scoreboard)[0].figure
+        plt.close(fig)
+        return fig
+
     @property
     def sentences(self) -> dict:
         "What the numbers mean, from the verdict to the diagnosis, by name"

@@ -237,6 +237,7 @@ def fit(train:PertData,          # Training cells with the genes to model
         if resume: keep.resume()
         with keep.ctrl_c(): run_epochs(state, val, keep, progress)
     history = pd.DataFrame(state.history).set_index('epoch')
+    history.attrs['warmup_epochs'] = config.warmup*config.epochs # for plots
     return attach_training_stats(model.cpu().eval(), train), history
 
 fit.__delwrap__ = TrainConfig # where documentation finds what each setting means

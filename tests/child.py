@@ -23,15 +23,31 @@ def _at(f, args, out, err):
         with open(f'{out}.cpu', 'w') as file: file.write(str(sum(os.times()[:4])))
         os._exit(code)
 
+def begin(f, *args, out, err):
+    "A process that runs `f(*args)` and writes to these files"
+    process = server.Process(target=_at, args=(f, args, str(out), str(err)))
+    process.start()
+    return process
+
+def end(process, out, seconds=300):
+    "Wait for it, and count its CPU seconds"
+    process.join(seconds)
+    if process.exitcode is None: process.kill(); process.join() # a hang is a failure
+    if (used := Path(f'{out}.cpu')).exists(): spent.append(float(used.read_text()))
+
 def in_process(f, *args, err=None, seconds=300):
     "What became of `f(*args)` in a process of its own: the exit code, stdout and stderr (or '', if written to the file `err`)"
     with tempfile.TemporaryDirectory() as d:
         files = f'{d}/out', str(err or f'{d}/err')
-        process = server.Process(target=_at, args=(f, args, *files))
-        process.start(); process.join(seconds)
-        if process.exitcode is None: process.kill(); process.join() # a hang is a failure
-        if (used := Path(f'{files[0]}.cpu')).exists(): spent.append(float(used.read_text()))
+        process = begin(f, *args, out=files[0], err=files[1])
+        end(process, files[0], seconds)
         return process.exitcode, Path(files[0]).read_text(), '' if err else Path(files[1]).read_text()
+
+def draw_blanks():
+    "From now on figures are saved blank, where nobody looks at them"
+    from matplotlib.figure import Figure
+    save = Figure.savefig
+    Figure.savefig = lambda self, file, **kw: save(Figure((1, 1)), file, **{k: v for k,v in kw.items() if k=='format'})
 
 def command(*args, most_bytes=None, log_every=None):
     "The command; files of at most so many bytes, if given; progress in a log so often"
@@ -48,8 +64,13 @@ def code(text, *args):
     sys.argv = ['-c', *map(str, args)]
     exec(text, {'__name__': '__main__'})
 
+def command_without_figures(*args):
+    draw_blanks()
+    command(*args)
+
 def fold(folder, data, args):
-    "`pertnb.protocols.one_fold`, which ends with its parent's pipe"
+    "`pertnb.protocols.one_fold`, which ends with its parent's pipe; nobody looks at its figures"
+    draw_blanks()
     from pertnb.core import atomic_dir
     from pertnb.speedrun import speedrun
     warnings.simplefilter('ignore')

@@ -14,7 +14,7 @@ def recorded():
     rows = (line.split(maxsplit=1) for line in durations.read_text().splitlines()) if durations.exists() else ()
     return {name: float(seconds) for seconds,name in rows}
 
-def pytest_addoption(parser): parser.addoption('--record', action='store_true', help=f'write the CPU seconds of each test into {durations.name} (after a run of all tests)')
+def pytest_addoption(parser): parser.addoption('--record', action='store_true', help=f'write the CPU seconds of each test that runs into {durations.name}')
 
 
 # --- who takes what, and when: the longest first ---
@@ -70,7 +70,8 @@ def pytest_fixture_setup(fixturedef, request):
 def pytest_sessionfinish(session):
     if not session.config.getoption('record') or hasattr(session.config, 'workerinput'): return
     new = Path(f'{durations}.new')
-    rows = {name: float(seconds) for seconds,name in (line.split(maxsplit=1) for line in new.read_text().splitlines())}
+    rows = dict(recorded()) # what did not run this time stays
+    rows |= {name: float(seconds) for seconds,name in (line.split(maxsplit=1) for line in new.read_text().splitlines())}
     durations.write_text(''.join(f'{s:.0f} {k}\n' for k,s in sorted(rows.items(), key=lambda o: (-round(o[1]), o[0])) if s>=1))
     new.unlink()
 

@@ -151,7 +151,7 @@ def test_a_protocol_refuses_before_it_starts_and_says_why_a_fold_failed(tmp_path
     res = CliRunner().invoke(main, ['run', 'demo', '--holdout', 'pairs', '--out', str(tmp_path/'out')])
     assert res.exit_code == 1 and 'thesis.txt' in res.output
 
-def test_seeds_and_resuming(tmp_path):
+def test_seeds_and_resuming(tmp_path, warm_folds):
     study().write_h5ad(tmp_path/'my.h5ad')
     args = ['run', str(tmp_path/'my.h5ad'), *keys, *quick, '--seeds', '2', '--out', str(tmp_path/'out')]
     first = CliRunner().invoke(main, args)

@@ -1,5 +1,6 @@
 "Folds on the workers of a dask scheduler: one that is killed loses nothing, and what they cannot see is said first."
 import filecmp, json, os, signal, subprocess, sys, time
+from importlib import import_module
 from pathlib import Path
 import anndata as ad
 import child
@@ -22,13 +23,15 @@ def data(tmp_path_factory):
     a.write_h5ad(file := tmp_path_factory.mktemp('data')/'my.h5ad')
     return str(file)
 
+def dask(what, folder, *args):
+    "`dask scheduler` or `dask worker`"
+    os.chdir(folder)
+    import_module(f'distributed.cli.dask_{what}').main(['--scheduler-file', str(folder/'where'), '--no-dashboard', *args])
+
 @pytest.fixture
 def cluster(tmp_path):
     "The address of a scheduler on loopback, and the processes of its two workers"
-    def start(what, *args, **env):
-        log = open(tmp_path/'log', 'a')
-        return subprocess.Popen([sys.executable, '-m', f'distributed.cli.dask_{what}', '--scheduler-file', str(tmp_path/'where'), '--no-dashboard', *args],
-                                stdout=log, stderr=log, env=dict(os.environ, OMP_NUM_THREADS='1', **env), cwd=tmp_path)
+    def start(what, *args): return child.begin(dask, what, tmp_path, *args, out=tmp_path/f'{what}.log', err=tmp_path/f'{what}.log')
     running = [start('scheduler', '--host', '127.0.0.1', '--port', '0')]
     until(lambda: (tmp_path/'where').exists())
     running += [start('worker', '--host', '127.0.0.1', '--nthreads', '1', '--no-nanny') for _ in range(2)]
@@ -36,7 +39,7 @@ def cluster(tmp_path):
     from distributed import Client
     with Client(address, set_as_default=False) as client: client.wait_for_workers(2, timeout=60)
     yield address, running[1:]
-    for process in running: process.kill(); process.wait()
+    for process in running: process.kill(); process.join()
 
 def until(true, seconds=60):
     "Wait until it is true; what it is then"
@@ -61,20 +64,20 @@ def usual(data, tmp_path_factory):
 
 def command(data, out, address, *more):
     args = [f'--{k.replace("_", "-")}={v}' for k,v in quick.items() if k!='progress']
-    return [sys.executable, '-m', 'pertnb.cli', 'run', data, *args, '--seeds', '3', '--out', str(out), '--cluster', address, *more]
+    return ['run', data, *args, '--seeds', '3', '--out', str(out), '--cluster', address, *more]
 
 def test_a_killed_worker_loses_nothing(data, usual, cluster, tmp_path):
     address, workers = cluster
-    code = f'import sys; from pertnb.cli import main; sys.argv[1:] = {command(data, tmp_path/"out", address)[3:]!r}; main()'
-    run = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said, wrong = tmp_path/'said', tmp_path/'wrong'
+    run = child.begin(child.command, *command(data, tmp_path/'out', address), out=said, err=wrong)
     victim = until(lambda: next((o for o in workers if below(o)), None))
     folds = below(victim)
-    os.kill(victim.pid, signal.SIGKILL); victim.wait()
+    os.kill(victim.pid, signal.SIGKILL); victim.join()
     assert folds
     until(lambda: not [o for o in folds if o.is_running() and o.status()!=psutil.STATUS_ZOMBIE], 20) # it ends with its worker
-    said, wrong = run.communicate(timeout=240)
-    assert run.returncode==0, wrong
-    assert 'Mean over 3 folds' in said
+    child.end(run, said, 240)
+    assert run.exitcode==0, wrong.read_text()
+    assert 'Mean over 3 folds' in said.read_text()
     page = (tmp_path/'out'/'report.html').read_text() # of all folds, and nothing from elsewhere
     for k in range(3): assert f'href="cells-seed{k}/report.html"' in page and (tmp_path/'out'/f'cells-seed{k}'/'report.html').exists()
     assert 'src="data:image/png' in page and not [o for o in ('src="http', 'href="http', '<link', '@import', 'url(') if o in page]
@@ -83,7 +86,7 @@ def test_a_killed_worker_loses_nothing(data, usual, cluster, tmp_path):
 
 def test_nobody_listens(data, tmp_path):
     begun = time.time()
-    res = CliRunner().invoke(main, command(data, tmp_path/'out', 'tcp://127.0.0.1:9')[3:])
+    res = CliRunner().invoke(main, command(data, tmp_path/'out', 'tcp://127.0.0.1:9'))
     assert res.exit_code==1 and "No scheduler of dask answers at 'tcp://127.0.0.1:9'" in res.output and res.output.count('\n')==1, res.output
     assert time.time()-begun<30 and not (tmp_path/'out').exists()
     one = CliRunner().invoke(main, ['run', data, '--cluster', 'tcp://127.0.0.1:9', '--out', str(tmp_path/'one')])

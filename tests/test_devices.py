@@ -1,6 +1,7 @@
 "Two processes train as one does: the same losses, each cell in one of them, and one of them writes."
-import json, os, subprocess, sys
+import json, os, socket, subprocess, sys
 from pathlib import Path
+import child
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,17 +33,35 @@ def folder(tmp_path_factory):
     json.dump(list(choose_genes(PertData(a, **known_datasets['demo'][1]), 100)), open(d/'genes.json', 'w'))
     return d
 
-def launched(d, devices, where='memory', by=()):
-    for f in d.glob(f'{devices}-*.json'): f.unlink()
+def with_env(env, *args):
+    os.environ.update(env)
+    child.code(*args)
+
+def forked(d, devices, where):
+    "A process for each device, with the environment that Fabric gives those that it starts"
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    env = dict(MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), WORLD_SIZE=str(devices), NODE_RANK='0') if devices>1 else {}
+    def start(rank): return child.begin(with_env, env | (dict(LOCAL_RANK=str(rank)) if env else {}), script, d, devices, where, out=d/f'out{rank}', err=d/f'err{rank}')
+    processes = [start(rank) for rank in range(devices)]
+    for rank,process in enumerate(processes):
+        child.end(process, d/f'out{rank}')
+        assert not process.exitcode, (d/f'err{rank}').read_text()[-2000:]
+
+def by_torchrun(d, devices, where):
     env = {k: v for k,v in os.environ.items() if k not in ('RANK','LOCAL_RANK','WORLD_SIZE')} | dict(OMP_NUM_THREADS='1')
-    done = subprocess.run([sys.executable, *by, str(d/'train.py'), str(d), str(devices), where], capture_output=True, text=True, timeout=300, env=env)
+    done = subprocess.run([sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', str(devices), str(d/'train.py'), str(d), str(devices), where],
+                          capture_output=True, text=True, timeout=300, env=env)
     assert not done.returncode, done.stderr[-2000:]
+
+def launched(d, devices, where, how=forked):
+    for f in d.glob(f'{devices}-*.json'): f.unlink()
+    how(d, devices, where)
     return [json.loads(f.read_text()) for f in sorted(d.glob(f'{devices}-*.json'))]
 
-@pytest.mark.parametrize('where, by', [('memory', ()), ('disk', ('-m', 'torch.distributed.run', '--standalone', '--nproc-per-node', '2'))])
-def test_two_processes_are_as_one(folder, where, by):
+@pytest.mark.parametrize('where, how', [('memory', forked), ('disk', by_torchrun)]) # by Fabric itself: in the command's test
+def test_two_processes_are_as_one(folder, where, how):
     one, = launched(folder, 1, where)
-    two = launched(folder, 2, where, by)
+    two = launched(folder, 2, where, how)
     assert [o['rank'] for o in two]==[0,1] and [o['wrote']>0 for o in two]==[True,False] and one['wrote']
     for o in two:
         for k in ('reconstruction','kl','val_elbo'): np.testing.assert_allclose(o['history'][k], one['history'][k], rtol=1e-5)
@@ -62,10 +81,12 @@ def test_each_cell_once(folder, block):
 
 def test_the_command_on_two_devices(folder, tmp_path):
     "`pertnb run --devices 2` writes what `--devices 1` writes"
-    for n in '12':
-        done = subprocess.run([Path(sys.executable).parent/'pertnb', 'run', folder/'cells.h5ad', '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--size-key', 'total_counts', '--target', 'IFNB',
-                               '--epochs', '2', '--n-genes', '100', '--embedding', 'pca', '--devices', n, '--accelerator', 'cpu', '--out', tmp_path/n], capture_output=True, text=True, timeout=300)
-        assert not done.returncode, done.stderr[-2000:]
+    def args(n): return ['run', folder/'cells.h5ad', '--condition-key', 'condition', '--cell-type-key', 'cell_type', '--size-key', 'total_counts', '--target', 'IFNB',
+                         '--epochs', '2', '--n-genes', '100', '--embedding', 'pca', '--devices', n, '--accelerator', 'cpu', '--out', tmp_path/n]
+    failed, _, err = child.in_process(child.command_without_figures, *args('1'))
+    assert not failed, err[-2000:]
+    done = subprocess.run([Path(sys.executable).parent/'pertnb', *args('2')], capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr[-2000:]
     one, two = (pd.read_csv(tmp_path/n/'history.csv') for n in '12')
     np.testing.assert_allclose(two[['reconstruction','kl']], one[['reconstruction','kl']], rtol=1e-5)
     assert {o.name for o in tmp_path.iterdir()}=={'1','2'}

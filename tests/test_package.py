@@ -27,15 +27,17 @@ def test_imports_only_from_lower_numbers(module):
 def test_every_module_has_its_notebook():
     assert {o.stem for o in (root/'pertnb').glob('[!_]*.py')} == set(layer)
 
-def loaded_after(statement, *names):
-    code = f'import sys; {statement}; print([o for o in {names!r} if o in sys.modules])'
-    return ast.literal_eval(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout)
+def loaded_after(*steps):
+    "Of the packages named with each statement, those that are there after it and those before it"
+    lines = '; '.join(f'{statement}; print([o for o in {names!r} if o in sys.modules])' for statement,*names in steps)
+    done = subprocess.run([sys.executable, '-c', f'import sys; {lines}'], capture_output=True, text=True, check=True)
+    return [ast.literal_eval(o) for o in done.stdout.splitlines()]
 
 def test_import_is_light():
-    assert loaded_after('import pertnb', 'torch', 'numpy', 'anndata', 'scanpy', 'umap', 'matplotlib') == []
-    assert loaded_after('import pertnb.template', 'torch', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
-    assert loaded_after('import pertnb.protocols', 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot') == []
-    assert loaded_after('import pertnb.speedrun', 'torch') == ['torch'] # the check itself works
+    slow = 'scanpy', 'umap', 'pooch', 'sklearn', 'matplotlib.pyplot', 'ot'
+    found = loaded_after(('import pertnb', 'torch', 'numpy', 'anndata', 'scanpy', 'umap', 'matplotlib'), ('import pertnb.template', 'torch', *slow),
+                         ('import pertnb.protocols', *slow), ('import pertnb.speedrun', 'torch'))
+    assert found==[[], [], [], ['torch']] # the last: the check itself works
 
 def packages_of(code, **env):
     "Packages, beside Python's own, that this code imports; and what it prints"

@@ -399,10 +399,13 @@ def test_the_board_figure_is_whole_and_shows_the_largest_types():
     a = demo(1500)
     run = speedrun(a, **keys, holdout='NK', target='IFNB', size_key='total_counts', **quick)
     axes = scoreboard_plot(run.scoreboard); fig = axes[0].figure; fig.canvas.draw()
-    assert [o.get_title() for o in axes]==['NK'] # one type: one panel
+    assert [o.get_title('left') for o in axes]==['NK'] # one type: one panel
     inside = lambda o: o.x0>=-1 and o.x1<=fig.bbox.width+1
-    assert all(inside(o.get_window_extent()) for o in fig.legends)
+    words = [o.get_window_extent() for o in (*axes[0].texts, axes[0]._left_title, *axes[0].get_yticklabels())]
+    assert all(map(inside, words)) and not any(a.overlaps(b) for i,a in enumerate(words) for b in words[:i])
     axes = scoreboard_plot(speedrun(a, **keys, target='IFNB', size_key='total_counts', **quick).scoreboard)
     largest = a.obs.query("condition=='IFNB'").cell_type.value_counts().index
-    assert [o.get_title() for o in axes][:2]==['all','mean'] and [o.get_title() for o in axes][2:]==list(largest[:2])
+    titles = [o.get_title('left') for o in axes]
+    assert titles[:2]==['All cells','Mean over cell types'] and titles[2:]==list(largest[:len(titles)-2]) and len(titles)>3
+    assert axes[0].figure.get_figheight()<9.8 # a page
     plt.close('all')
