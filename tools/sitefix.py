@@ -156,7 +156,7 @@ def value_of(text): return float(re.match(r'[-+]?[\d.]+(e[-+]?\d+)?', text.strip
 @lru_cache
 def better():
     from pertnb.metrics import metrics
-    return {k: max if o.better=='high' else min for k,o in metrics.items()} | {k: min for k in ('seconds','times as long','peak_MB','E relative')}
+    return {k: max if o.better=='high' else min for k,o in metrics.items()} | {k: min for k in ('seconds','times as long','peak_MB','peak MB','E relative')}
 
 def ways(columns, asked):
     "Per column: is the largest or the smallest value the best one?"
