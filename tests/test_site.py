@@ -2,7 +2,7 @@
 import ast, base64, html, io, json, os, re, sys, time
 from configparser import ConfigParser
 from pathlib import Path
-import pytest
+import pytest, yaml
 from matplotlib.image import imread
 from test_report import Page, needs_browser
 
@@ -54,6 +54,7 @@ def test_definitions_come_in_the_order_of_the_source_and_once(pages):
             assert seen.count(False)==1, f'{name}: {what} is shown {seen.count(False)} times'
             n += 1; folded += seen.count(True)
         assert '<details class="code-fold" open' not in text and 'Exported source' not in text
+        assert not [code for _,code in code_cells(text) if re.search(r'^#\| ?(label|fig-)', told(code), re.M)], f'{name}: options stand at the top of a cell'
     assert n>300 and folded>30
 
 def test_signatures_are_as_written(pages):
@@ -139,6 +140,8 @@ def test_placeholders_are_one_setting():
     cfg.read_string(raw)
     assert re.search(r'# .*set `user`.*\nuser = ', raw) and len(re.findall(r'\bexample\b(?!\.org)', raw))==1
     assert cfg['DEFAULT']['user'] in cfg['DEFAULT']['git_url'] and cfg['DEFAULT']['user'] in cfg['DEFAULT']['doc_host']
+    said = yaml.safe_load((root/'_quarto.yml').read_text())
+    assert said['website']['repo-subdir']=='nbs' and (root/'nbs'/said['image'].lstrip('/')).exists() and said['image'][0]=='/' # links to sources; one picture of links, from every folder
     assert not re.search('example', (root/'_quarto.yml').read_text().replace('[fonts, example]', ''))
 
 def test_signs_of_equations_are_in_the_font(pages):
