@@ -352,9 +352,9 @@ def folds_plot(scores:pd.DataFrame # From `fold_scores`
     names = list(dict.fromkeys(scores.fold))
     fig, axes = plt.subplots(1, 2, figsize=(9, 1.6+.28*len(names)), sharey=True, layout='constrained')
     for ax,metric,zero in zip(axes, ('r','E'), (0, 1)):
-        ax.axvline(zero, color='#999999', lw=.8, ls='--')
+        ax.axvline(zero, color=palette['null'], lw=.8, ls='--')
         for name,rows in scores.groupby('shown', sort=False):
-            color, marker = style.get(name, ('#000000','|'))
+            color, marker = style.get(name, (palette['line'],'|'))
             ax.scatter(rows[metric], rows.fold.map(names.index), s=44, color=color, marker=marker,
                        alpha=.85, label=name)
     axes[0].set(xlabel='r of the mean shift (higher is better)', yticks=range(len(names)))
