@@ -100,7 +100,7 @@ _verdict = '''<section class="verdict" aria-label="Verdict"><p class="lead">$lea
 '''
 _page = Template(_head+'''<h1>$title</h1>'''+_verdict+'''<p>$question</p>
 <h2>Figure</h2><div class="scroll" tabindex="0" role="region" aria-label="Figure">$figure</div>
-<p>Left: the predicted against the real effect on each gene. Middle: how far the lists of the K most affected genes agree, between control cells and the ceiling (real cells among themselves). Right: real and predicted cells on one map.</p>
+<p>Left: the predicted against the real effect on each gene. Middle: how far the lists of the K most affected genes agree, between the null (knowing nothing) and the ceiling (real cells among themselves). Right: real and predicted cells on the same map.</p>
 <h2>Genes</h2><p>$coverage</p>
 <p><label for="find">Find genes: </label><input id="find" type="search" placeholder="ISG15, IFIT1"> <span id="shown" aria-live="polite"></span></p>
 <div class="genes"><div class="scroll" tabindex="0" role="region" aria-label="Genes">$shifts</div>
