@@ -123,7 +123,18 @@ def test_api_lists_every_public_name(pages):
         public |= {(file.stem, o.name) for o in tree if isinstance(o, (ast.FunctionDef, ast.ClassDef)) and not o.name.startswith('_') and (o.name in offered or any('patch' in ast.unparse(d) for d in o.decorator_list))}
     assert public==set(listed) and len(public)>300
     assert not [o for o,(_,what) in listed.items() if not what]
+    own = {(name.removesuffix('.html'), place) for name,text in pages.items() for place in re.findall(r'<h3\s+id="([^"]+)"[^>]*>(?:(?!</h3).)*</h3>\s*<p>\s*<a[^>]*class="source-link"', text, re.S)}
+    for k,(href,_) in listed.items():
+        if '#' in href: assert (href.split('.html')[0], href.split('#')[1].lower()) in own, (k, href) # not at a chapter of that name
     assert listed['generation','generate'][0]=='generation.html#generate' and 'generate' in [o for o,_ in entries(pages['generation.html'])]
+
+def test_search_finds_definitions(pages):
+    "Point 10: what is added to Quarto's index of pages and chapters, which Quarto runs after the site is made"
+    from searchentries import definitions
+    found = {(o['section'], o['href']): o['text'] for name,text in pages.items() for o in definitions(text, name, dict(title=name))}
+    assert len(found)==sum(len(entries(o)) for o in pages.values())>300
+    assert found['generate','generation.html#generate'].startswith('@renamed') and 'Control cells:' in found['generate','generation.html#generate']
+    assert (root/'_proc'/yaml.safe_load((root/'_quarto.yml').read_text())['project']['post-render']).exists()
 
 def test_landing_page(pages, site):
     "Point 11"

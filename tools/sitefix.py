@@ -85,7 +85,7 @@ def order_definitions(cells, module):
         sources = [o for o in run if is_source(o)]
         for c in sources:
             for names,code in pieces(body(c.source)): res += shown(names, code, c, module)
-        told = {o for c in sources for names,_ in pieces(body(c.source)) for o in names}
+        told = {showdoc_nm(o) for c in sources for o in ast.parse(body(c.source)).body if isinstance(o, definition)} # `__len__` too, which stands with what follows it
         for c in run:
             if is_doc(c) and re.search(r'show_doc\(([\w.]+)', c.source)[1] not in told:
                 for out in c.outputs:
@@ -96,7 +96,8 @@ def order_definitions(cells, module):
     return res
 
 def mend(md):
-    "A signature as nbdev writes it: no links, no `NoneType`, no `<lambda>`, no docstring that is Python's own"
+    "A signature as nbdev writes it: no links, no `NoneType`, no `<lambda>`, no docstring that is Python's own; its heading first, as for all others"
+    md = re.sub(r'^---\s+\[source\]\(([^)\s]+)\)\{[^}]*\}\s+### (.*)$', r'### \2\n\n[source](\1){.source-link aria-label="Source of \2"}', md, flags=re.M)
     def code(m): return re.sub(r':NoneType=|:function=', '=', unlink(m[0])).replace('=<lambda>', '=…')
     return re.sub(r'```.*?```', code, md, flags=re.S).replace('*Call self as a function.*', '')
 
@@ -145,6 +146,13 @@ def mend_maths(text):
     def one(m): return re.sub(r'\\(log|exp|max|min)\s+(?=[A-Za-z]|\\(?:theta|mu|sigma|alpha|rho|pi|hat|bar|mathcal|mathbb|mathrm)\b)', r'\\\1\\, ', m[0])
     parts = re.split(r'(```.*?```|`[^`\n]*`)', text, flags=re.S)
     return ''.join(o if o.startswith('`') else re.sub(r'\$\$.*?\$\$|\$[^$\n]+\$', one, o, flags=re.S) for o in parts)
+
+def free_anchors(cells):
+    "Links by name lead to `#name`: a chapter with a definition's name leaves that place to the definition"
+    taken = {m[1].lower() for c in cells if c.cell_type=='markdown' and 'source-link' in c.source and (m := re.match(r'### (\S+)', c.source))}
+    def one(m): return f'{m[0]} {{#about-{m[1].lower()}}}' if m[1].lower() in taken else m[0]
+    for c in cells:
+        if c.cell_type=='markdown' and 'source-link' not in c.source: c.source = re.sub(r'^#{2,4} (\w+)$', one, c.source, flags=re.M)
 
 # --- Tables
 
@@ -284,4 +292,5 @@ class site(Processor):
             for o in c.get('outputs', []):
                 if 'text/markdown' in o.get('data', {}): o['data']['text/markdown'] = mend_links(''.join(o['data']['text/markdown']), page)
             mend_outputs(c, contest); alt_text(c)
+        free_anchors(cells)
         nb.cells[:] = fold(cells) if contest else cells
