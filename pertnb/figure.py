@@ -143,16 +143,16 @@ def _shown_rows(board, most=14):
 # %% ../nbs/18_figure.ipynb #5198bd21
 def _draw_lane(ax, start, rows, ends):
     "One lane: `value`, `low` and `high` of each prediction, a row each, from x = `start` on"
-    y = -np.arange(len(rows))
+    y, looks = -np.arange(len(rows)), [style.get(name, other_style) for name in rows.index]
+    low, high = (start+np.clip(rows[end].to_numpy(float), *ends) for end in ('low','high'))
     ax.hlines(y, start+ends[0], start+ends[1], color='#E6E6E6', lw=.5, zorder=0)
-    for at,(name,row) in zip(y, rows.iterrows()):
-        if np.isnan(row.value):
+    ax.hlines(y, low, high, colors=[color for color,_ in looks], lw=.8, alpha=.6)
+    for at,value,name,(color, marker) in zip(y, rows.value, rows.index, looks):
+        if np.isnan(value):
             ax.text(start+.5, at, '–', ha='center', va='center', color='#999999')
             continue
-        color, marker = style.get(name, other_style)
-        beyond = '>' if row.value>ends[1] else '<' if row.value<ends[0] else ''
-        ax.hlines(at, *(start+np.clip([row.low, row.high], *ends)), color=color, lw=.8, alpha=.6)
-        ax.plot(start+np.clip(row.value, *ends), at, ls='', marker=beyond or marker, color=color, ms=3.6,
+        beyond = '>' if value>ends[1] else '<' if value<ends[0] else ''
+        ax.plot(start+np.clip(value, *ends), at, ls='', marker=beyond or marker, color=color, ms=3.6,
                 mew=.7 if beyond else 0, mfc='white' if beyond else color, clip_on=False, gid=name)
 
 # %% ../nbs/18_figure.ipynb #0269e3e4
@@ -318,8 +318,11 @@ def three_panel(predictions:dict,      # Name → AnnData, as for `scoreboard`
 def save_figure(fig, folder, name:str='three_panel'):
     "Write the figure as PNG and SVG"
     import matplotlib
+    fig.draw_without_rendering(); layout = fig.get_layout_engine()
+    fig.set_layout_engine('none') # where things go is found once
     with matplotlib.rc_context({'svg.fonttype': 'none'}): # text stays text
         for ext in ('png','svg'): fig.savefig(Path(folder)/f'{name}.{ext}', dpi=300)
+    fig.set_layout_engine(layout)
 
 # %% ../nbs/18_figure.ipynb #6bcd7e03
 def _block_height(n_rows): return .46+.105*(n_rows+2) # inches: rows, null and ceiling; title, names of metrics
