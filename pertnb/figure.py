@@ -102,6 +102,12 @@ def _name_points(ax, x, y, names, n, lines=()):
         taken.append(box); in_the_way.append(leader)
 
 # %% ../nbs/18_figure.ipynb #0a9d9f05
+def _draw_diagonal(ax, lim):
+    "The line of right predictions; returns points on it"
+    ax.plot(lim, lim, color=palette['line'], lw=.8, zorder=0)
+    return np.repeat(np.linspace(*lim, 200)[:,None], 2, 1)
+
+# %% ../nbs/18_figure.ipynb #dd8fb416
 @at_print_size
 def shift_scatter(true:pd.Series,  # True mean shift per gene
                   predicted,       # Predicted mean shift per gene, same order
@@ -115,7 +121,7 @@ def shift_scatter(true:pd.Series,  # True mean shift per gene
     t, p = np.asarray(true), np.asarray(predicted)
     lim = np.array([min(t.min(), p.min()), max(t.max(), p.max())])
     lim += np.array([-.06,.06])*max(np.ptp(lim), 1e-6)
-    ax.plot(lim, lim, color=palette['line'], lw=.8, zorder=0)
+    diagonal = _draw_diagonal(ax, lim)
     if interval is not None:
         ax.vlines(t, interval['low'], interval['high'],
                   color=color, alpha=.2, lw=.6, zorder=1, rasterized=True)
@@ -127,7 +133,7 @@ def shift_scatter(true:pd.Series,  # True mean shift per gene
            title='Do genes move as they should?')
     ax.text(.03, .97, f'r = {np.corrcoef(t, p)[0,1]:.3f}\n{len(t):,} genes', va='top', transform=ax.transAxes,
             bbox=dict(fc='white', ec='none', pad=1, alpha=.8))
-    _name_points(ax, t, p, true.index, n_names, lines=[np.repeat(np.linspace(*lim, 200)[:,None], 2, 1)])
+    _name_points(ax, t, p, true.index, n_names, lines=[diagonal])
     return ax
 
 # %% ../nbs/18_figure.ipynb #c5f7013a
@@ -455,7 +461,7 @@ def strength_plot(targets:pd.DataFrame, # Targets × real_shift, predicted_shift
     ax = ax or plt.subplots(figsize=(2.9,2.9), layout='constrained')[1]
     t, p = targets.real_shift.to_numpy(), targets.predicted_shift.to_numpy()
     lim = np.array([-.06, 1.08])*max(t.max(), p.max(), 1e-6)
-    ax.plot(lim, lim, color=palette['line'], lw=.8, zorder=0)
+    diagonal = _draw_diagonal(ax, lim)
     ax.text(.03, .97, 'Against simple rules:', va='top', transform=ax.transAxes)
     for k,(color,marker) in verdict_style.items():
         mask = (targets.verdict==k).to_numpy()
@@ -464,7 +470,7 @@ def strength_plot(targets:pd.DataFrame, # Targets × real_shift, predicted_shift
     color_key(ax, {f'{k} ({n[k]})': color for k,(color,_) in verdict_style.items() if k in n}, y=.92)
     ax.set(xlim=lim, ylim=lim, box_aspect=1, xlabel='length of the real shift',
            ylabel='length of the predicted shift', title='How strong is each effect?')
-    _name_points(ax, t, p, targets.index, n_names, lines=[np.repeat(np.linspace(*lim, 200)[:,None], 2, 1)])
+    _name_points(ax, t, p, targets.index, n_names, lines=[diagonal])
     return ax
 
 # %% ../nbs/18_figure.ipynb #57c3513e
